@@ -1,0 +1,125 @@
+"""What a step publishes: records of our own topics with CloudEvents headers in binary mode.
+
+An event id is a plain string made from the event's cause, so the same event published again after a crash
+carries the same id and consumers can drop the copy. Ids of users and requests hold no slash, so joined ids
+cannot collide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from hashlib import sha256
+from typing import Protocol
+
+from models.topics import DEAD_LETTERS
+
+Header = tuple[str, bytes]
+Output = tuple[str, bytes | None, bytes | None, list[Header]]
+"""(topic, key, value, headers), to be published to the partition of the record that caused it."""
+
+
+LETTER_BYTES_MAX = 2 << 20
+HEADERS_BYTES_MAX = 1 << 20
+TRACEPARENT_BYTES_MAX = 128
+# Ours take the place of any that came in: a letter must not lie about where it is from.
+_LETTER_HEADERS = {
+    *("dl_topic", "dl_partition", "dl_offset", "dl_reason", "dl_error", "dl_at", "dl_id"),
+    *("dl_truncated", "dl_sha256"),
+}
+
+
+class Record(Protocol):
+    """The parts of a consumed record that deciding may use. `timestamp` is broker time in milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+
+
+class EventStamp:
+    """Makes the headers of one kind of event; what never changes is made once."""
+
+    __slots__ = ("_fixed",)
+
+    def __init__(self, topic: str, source: str) -> None:
+        self._fixed = [
+            ("ce_specversion", b"1.0"),
+            ("ce_type", topic.encode()),
+            ("ce_source", f"/darkroom/{source}".encode()),
+            ("content-type", b"application/json"),
+        ]
+
+    def headers(self, event_id: str, traceparent: Header | None = None) -> list[Header]:
+        """The event's headers; `traceparent` passes through unread."""
+        headers = [("ce_id", event_id.encode()), *self._fixed]
+        if traceparent is not None:
+            headers.append(traceparent)
+        return headers
+
+
+def traceparent_of(record: Record) -> Header | None:
+    """The record's W3C trace context header, if it came with one."""
+    for header in record.headers:
+        if header[0] == "traceparent" and len(header[1] or b"") <= TRACEPARENT_BYTES_MAX:
+            return header
+    return None
+
+
+def bounded_headers(headers: Sequence[Header]) -> list[Header]:
+    """A foreign record's headers for copying: as they are, or none at all if they are too many."""
+    size_bytes = sum(len(name) + len(value or b"") for name, value in headers)
+    return list(headers) if size_bytes <= HEADERS_BYTES_MAX else [("dl_headers_dropped", str(size_bytes).encode())]
+
+
+def dead_letter(record: Record, reason: str, error: str) -> Output:
+    """The record as it came, byte for byte, with where it came from and why it could not be handled.
+
+    `reason` is a stable code, `error` a line for a person. The time is the record's own, so that the same
+    letter sent again is the same letter. A value that was larger than any letter (small only while compressed)
+    is cut to LETTER_BYTES_MAX and carries `dl_truncated` (its size) and `dl_sha256`.
+    """
+    coordinates = f"{record.topic}/{record.partition}/{record.offset}"
+    value = record.value
+    headers = [header for header in bounded_headers(record.headers) if header[0] not in _LETTER_HEADERS]
+    if value is not None and len(value) > LETTER_BYTES_MAX:
+        headers += [
+            ("dl_truncated", str(len(value)).encode()),
+            ("dl_sha256", sha256(value).hexdigest().encode()),
+        ]
+        value = value[:LETTER_BYTES_MAX]
+    headers += [
+        ("dl_topic", record.topic.encode()),
+        ("dl_partition", str(record.partition).encode()),
+        ("dl_offset", str(record.offset).encode()),
+        ("dl_reason", reason.encode()),
+        ("dl_error", error.encode("utf-8", "replace")[:1000]),
+        ("dl_at", rfc3339(record.timestamp).encode()),
+        ("dl_id", coordinates.encode()),
+    ]
+    return (DEAD_LETTERS, record.key, value, headers)
+
+
+_EPOCH = date(1970, 1, 1)
+_DATES: dict[int, str] = {}
+
+
+def rfc3339(at_ms: int) -> str:
+    """Milliseconds since the epoch as RFC 3339 UTC: 2026-01-31T08:15:30.123Z.
+
+    The day is looked up, since formatting whole datetimes would be felt on the admission path.
+    """
+    seconds, millis = divmod(at_ms, 1000)
+    days, second_of_day = divmod(seconds, 86_400)
+    day = _DATES.get(days)
+    if day is None:
+        if len(_DATES) > 1000:
+            _DATES.clear()
+        day = _DATES[days] = (_EPOCH + timedelta(days=days)).isoformat()
+    minutes, second = divmod(second_of_day, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{day}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"

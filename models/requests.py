@@ -1,0 +1,176 @@
+"""Reading what producers send: a request, a request that is wrong, or bytes that nobody can answer.
+
+The wire is bytes and JSON; every field is checked here, once. A record with a good id and user but bad content
+can be answered (`MalformedRequest`); a record from which neither can be read cannot (`Unreadable`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeGuard
+
+import msgspec
+
+from models.operations import OPERATIONS
+
+VALUE_BYTES_MAX = 64 * 1024
+PROMPT_CHARACTERS_MAX = 4000
+ID_PATTERN = r"^[A-Za-z0-9._:\-]{1,128}\Z"
+ASPECT_RATIO_PATTERN = r"^[1-9][0-9]{0,2}:[1-9][0-9]{0,2}\Z"
+
+_ID = re.compile(ID_PATTERN)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a producer may choose about the pictures."""
+
+    num_outputs: Annotated[int, msgspec.Meta(ge=1, le=8)] | None = None
+    aspect_ratio: Annotated[str, msgspec.Meta(pattern=ASPECT_RATIO_PATTERN)] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+
+
+class Context(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Where in the product the request belongs."""
+
+    feed_id: Id | None = None
+    position: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A well-formed request: `generations.requested.v1`."""
+
+    request_id: Id
+    user_id: Id
+    operation: str
+    prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=PROMPT_CHARACTERS_MAX)]
+    options: Options = Options()
+    context: Context | None = None
+
+    def content(self) -> tuple[str, str, bytes, bytes | None]:
+        """What makes two requests under one id the same: (operation, prompt, options, context), JSON parts encoded."""
+        return (self.operation, self.prompt, encode_options(self.options), encode_context(self.context))
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One thing wrong with one field, in words for the producer."""
+
+    field: str
+    problem: str
+
+
+class MalformedRequest(msgspec.Struct, frozen=True):
+    """Answerable: the id and the user can be read, something else is wrong."""
+
+    request_id: str
+    user_id: str
+    operation: str
+    errors: list[FieldError]
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """Not answerable: goes to the dead letters. `reason` is a stable code, `error` a line for a person."""
+
+    reason: str
+    error: str
+
+
+_request_decoder = msgspec.json.Decoder(Request)
+_encode = msgspec.json.Encoder().encode
+_NO_OPTIONS = b"{}"
+_DEFAULT_OPTIONS = Options()
+
+
+def encode_options(options: Options) -> bytes:
+    """Options as canonical JSON; almost every request has none."""
+    return _NO_OPTIONS if options == _DEFAULT_OPTIONS else _encode(options)
+
+
+def encode_context(context: Context | None) -> bytes | None:
+    """Context as canonical JSON, if there is any."""
+    return None if context is None else _encode(context)
+
+
+def read_request(key: bytes | None, value: bytes | None) -> Request | MalformedRequest | Unreadable:
+    """Read one record of generations.requested.v1. Never raises."""
+    if value is None:
+        return Unreadable("empty", "the record has no value")
+    if len(value) > VALUE_BYTES_MAX:
+        return _explain(key, value)
+    try:
+        request = _request_decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _explain(key, value)
+    if request.operation not in OPERATIONS or key != request.user_id.encode() or not _is_storable(request.prompt):
+        return _explain(key, value)
+    return request
+
+
+def read_object(value: bytes | None) -> dict[str, Any] | Unreadable:
+    """The JSON object in a record's value, or why there is none."""
+    if value is None:
+        return Unreadable("empty", "the record has no value")
+    try:
+        body = msgspec.json.decode(value.decode())
+    except UnicodeDecodeError as error:
+        return Unreadable("bad_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}")
+    except RecursionError:
+        return Unreadable("bad_json", "the value is nested too deeply")
+    except msgspec.MsgspecError as error:
+        return Unreadable("bad_json", f"the value is not JSON: {error}")
+    if not isinstance(body, dict):
+        return Unreadable("not_an_object", "the value is JSON but not an object")
+    return body
+
+
+def _explain(key: bytes | None, value: bytes) -> MalformedRequest | Unreadable:
+    body = read_object(value)
+    if isinstance(body, Unreadable):
+        return body
+    request_id, user_id = body.get("request_id"), body.get("user_id")
+    if not is_id(request_id) or not is_id(user_id):
+        return Unreadable("no_ids", "request_id and user_id must be 1 to 128 of A-Z a-z 0-9 . _ : -")
+    operation = body.get("operation")
+    errors = list(_field_errors(key, value, body)) or [_UNKNOWN_ERROR]
+    return MalformedRequest(request_id, user_id, operation[:64] if isinstance(operation, str) else "", errors)
+
+
+_UNKNOWN_ERROR = FieldError("", "is not a generation request")
+
+
+def _field_errors(key: bytes | None, value: bytes, body: dict[str, Any]) -> Iterator[FieldError]:
+    if len(value) > VALUE_BYTES_MAX:
+        yield FieldError("", f"must be at most {VALUE_BYTES_MAX} bytes")
+        return
+    if key != body["user_id"].encode():
+        yield FieldError("key", "the record's key must be the user_id: limits are exact only within one partition")
+    if not isinstance(body.get("operation"), str) or body["operation"] not in OPERATIONS:
+        yield FieldError("operation", "must be one of " + ", ".join(OPERATIONS))
+    for field in ("prompt", "options", "context"):
+        if field not in body:
+            if field == "prompt":
+                yield FieldError(field, "is required")
+            continue
+        expected = next(known.type for known in msgspec.structs.fields(Request) if known.name == field)
+        try:
+            msgspec.convert(body[field], expected)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            message, _, place = str(error).partition(" - at `$")
+            suffix = place.rstrip("`")
+            yield FieldError(field + (suffix if suffix.startswith((".", "[")) else ""), message)
+        else:
+            if field == "prompt" and not _is_storable(body[field]):
+                yield FieldError(field, "must not contain NUL or lone surrogates")
+
+
+def _is_storable(text: str) -> bool:
+    """PostgreSQL text holds neither NUL nor lone surrogates; one such prompt would block its whole batch."""
+    return "\0" not in text and (text.isascii() or not _SURROGATE.search(text))
+
+
+def is_id(value: object) -> TypeGuard[str]:
+    """Whether this may be an id: 1 to 128 of A-Z a-z 0-9 . _ : -"""
+    return isinstance(value, str) and _ID.match(value) is not None

@@ -1,0 +1,207 @@
+"""Settling: what a fact about a prediction makes of its request, and what is given back.
+
+`decide` walks the lifecycle table; its decisions hold all that `render` needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from models.accounts import Account, Cause, CreditsChanged, LedgerEntry, charge_reference, credits_changed
+from models.facts import PredictionUpdated
+from models.lifecycle import Event, State, event_of_status, transition
+from models.outputs import EventStamp, Output, Record, dead_letter
+from models.requests import Unreadable
+from models.topics import CREDITS, FAILED
+
+MESSAGES = {
+    "provider_failed": "The picture could not be made.",
+    "provider_rejected": "The provider refused this request.",
+    "outputs_lost": "The picture was made but could not be kept.",
+    "expired": "The picture took too long.",
+    "cancelled": "The request was cancelled.",
+}
+
+
+@dataclass(slots=True)
+class Generation:
+    """The parts of a generations row that settling reads and changes. `refunded` is in credits."""
+
+    user_id: str
+    request_id: str
+    operation: str
+    state: State
+    cost: int
+    refunded: int
+    prediction_id: str | None
+    prompt: str
+    admitted_at_ms: int
+    output_urls: list[str] | None = None
+    reason: str | None = None
+
+
+class Refund(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One refund entry as its event needs it."""
+
+    reference_id: str
+    amount: int
+    balance: int
+    version: int
+    unlimited: bool
+
+
+class Moved(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """The request went on to another state that is nobody's news."""
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The request failed or was cancelled; `refund` is absent when nothing was charged."""
+
+    operation: str
+    reason: str
+    refund: Refund | None
+
+
+class Nothing(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """The fact came twice, late, out of order or for another prediction: it changes nothing."""
+
+
+class Dead(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Unreadable, or about a request that was never admitted."""
+
+    reason: str
+    error: str
+
+
+Decision = Moved | Ended | Nothing | Dead
+Input = PredictionUpdated | Unreadable
+
+
+@dataclass(slots=True)
+class Facts:
+    """Accounts by user and generations by (user_id, request_id), as locked."""
+
+    accounts: dict[str, Account]
+    generations: dict[tuple[str, str], Generation]
+
+
+@dataclass(slots=True)
+class Effects:
+    """Changed generations, ledger entries and accounts."""
+
+    generations: dict[tuple[str, str], Generation] = field(default_factory=dict)
+    entries: list[LedgerEntry] = field(default_factory=list)
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+
+def decide(inputs: Sequence[Input], facts: Facts) -> tuple[list[Decision], Effects]:
+    """Settle a batch in stream order; `facts` are changed in place."""
+    effects = Effects()
+    return [_decide_one(fact, facts, effects) for fact in inputs], effects
+
+
+def may_refund(fact: PredictionUpdated) -> bool:
+    """Whether settling this fact can touch the user's account, which must then be locked first."""
+    event = event_of_status(fact.status)
+    return event not in (None, Event.STARTED) and not (event is Event.SUCCEEDED and fact.output_urls())
+
+
+def _decide_one(fact: Input, facts: Facts, effects: Effects) -> Decision:
+    if isinstance(fact, Unreadable):
+        return Dead(fact.reason, fact.error)
+    generation = facts.generations.get((fact.user_id, fact.request_id))
+    if generation is None:
+        return Dead("unknown_request", f"no request {fact.request_id} of {fact.user_id} was admitted")
+    if generation.prediction_id and fact.prediction_id and generation.prediction_id != fact.prediction_id:
+        return Nothing()
+    event = event_of_status(fact.status)
+    if event is Event.SUCCEEDED and not fact.output_urls():
+        event = Event.PROVIDER_FAILED
+    led = transition(generation.state, event) if event is not None else None
+    if led is None:
+        return Nothing()
+    generation.prediction_id = generation.prediction_id or fact.prediction_id
+    generation.state = led.state
+    effects.generations[fact.user_id, fact.request_id] = generation
+    if event is Event.SUCCEEDED:
+        generation.output_urls = fact.output_urls()
+    if not led.refunds:
+        return Moved()
+    generation.reason = led.reason
+    return Ended(generation.operation, led.reason, refund_all(generation, facts.accounts, effects))
+
+
+def refund_all(generation: Generation, accounts: dict[str, Account], effects: Effects) -> Refund | None:
+    """Give back what a request cost and was not given back yet."""
+    reference_id = charge_reference(generation.user_id, generation.request_id)
+    return refund(generation, generation.cost - generation.refunded, reference_id, accounts, effects)
+
+
+def refund(
+    generation: Generation, amount: int, reference_id: str, accounts: dict[str, Account], effects: Effects
+) -> Refund | None:
+    """Book one refund. Unlimited users were not charged, so they have nothing to get back."""
+    if amount <= 0:
+        return None
+    account = accounts[generation.user_id]
+    effects.entries.append(account.move(amount, "refund", reference_id))
+    effects.accounts[account.user_id] = account
+    generation.refunded += amount
+    return Refund(reference_id, amount, account.balance, account.version, account.unlimited)
+
+
+class GenerationFailed(msgspec.Struct, frozen=True):
+    """generations.failed.v1"""
+
+    request_id: str
+    user_id: str
+    operation: str
+    reason: str
+    message: str
+    refunded: int
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class SettlementRenderer:
+    """Renders endings and refunds under the name of the agent that made them."""
+
+    def __init__(self, source: str) -> None:
+        self._failed = EventStamp(FAILED, source)
+        self._credits = EventStamp(CREDITS, source)
+
+    def failed(self, user_id: str, request_id: str, decision: Ended) -> list[Output]:
+        """The failure and, if there was a refund, the new balance."""
+        refunded = decision.refund.amount if decision.refund else 0
+        event = GenerationFailed(
+            request_id, user_id, decision.operation, decision.reason, MESSAGES[decision.reason], refunded
+        )
+        key = user_id.encode()
+        outputs: list[Output] = [(FAILED, key, _encode(event), self._failed.headers(f"{user_id}/{request_id}/failed"))]
+        if decision.refund:
+            outputs.append(self.refunded(user_id, decision.refund))
+        return outputs
+
+    def refunded(self, user_id: str, refund: Refund) -> Output:
+        """The new balance after a refund."""
+        cause = Cause("refund", refund.reference_id, refund.amount)
+        event = CreditsChanged(user_id, refund.balance, refund.version, refund.unlimited, cause)
+        return credits_changed(self._credits, user_id.encode(), event)
+
+
+_renderer = SettlementRenderer("settle")
+
+
+def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequence[Decision]) -> list[Output]:
+    """The events of these decisions."""
+    outputs: list[Output] = []
+    for record, fact, decision in zip(records, inputs, decisions, strict=True):
+        if isinstance(decision, Dead):
+            outputs.append(dead_letter(record, decision.reason, decision.error))
+        elif isinstance(decision, Ended) and isinstance(fact, PredictionUpdated):
+            outputs.extend(_renderer.failed(fact.user_id, fact.request_id, decision))
+    return outputs
