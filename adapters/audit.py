@@ -1,0 +1,82 @@
+"""Auditing the books: every invariant of models/audit.py, counted over one consistent snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+import asyncpg
+
+from adapters.postgres import CONNECT_TIMEOUT_S, Connection, mapped_errors
+from adapters.queries import load_queries
+from models.audit import DEADLINE_SLACK_S, Findings
+from models.operations import OPERATIONS, Operation, Policy
+from models.provider_work import DEADLINE_S
+
+TIMEOUT_S = 600.0
+
+_sql = load_queries("audit")
+_EXAMPLE = "_example"
+
+
+class _Window(NamedTuple):
+    """A policy with the operations that use it up, each with its weight."""
+
+    policy: Policy
+    operations: list[str]
+    weights: list[int]
+
+
+async def audit(postgres_url: str, *, operations: Iterable[Operation] = OPERATIONS.values()) -> Findings:
+    """Count every invariant's violations. Reads only, and disturbs nobody.
+
+    Raises Unavailable: the server is away, or the audit takes longer than TIMEOUT_S.
+    """
+    with mapped_errors():
+        connection = await asyncpg.connect(
+            postgres_url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=TIMEOUT_S,
+            # Sorting and hashing a large ledger should not go by way of the disk.
+            server_settings={
+                "application_name": "darkroom-audit",
+                "timezone": "UTC",
+                "work_mem": "256MB",
+                "jit": "off",
+            },
+        )
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                return await audit_snapshot(connection, operations)
+        finally:
+            await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+async def audit_snapshot(connection: Connection, operations: Iterable[Operation]) -> Findings:
+    """The same within a transaction of the caller's."""
+    findings = Findings()
+    oldest = timedelta(seconds=DEADLINE_S + DEADLINE_SLACK_S)
+    for name in ("accounts", "chain", "charges", "refunds", "gallery", "outputs", "progress"):
+        _add(findings, await connection.fetchrow(_sql[name]))
+    _add(findings, await connection.fetchrow(_sql["states"], oldest))
+    for window in _windows(operations):
+        limits = (window.policy.limit, timedelta(seconds=window.policy.window_s))
+        _add(findings, await connection.fetchrow(_sql["window"], window.operations, window.weights, *limits))
+    return findings
+
+
+def _add(findings: Findings, row: asyncpg.Record | None) -> None:
+    assert row is not None
+    for name, value in row.items():
+        if not name.endswith(_EXAMPLE):
+            findings.add(name, value, row[name + _EXAMPLE])
+
+
+def _windows(operations: Iterable[Operation]) -> Iterator[_Window]:
+    by_policy: dict[str, _Window] = {}
+    for operation in operations:
+        window = by_policy.setdefault(operation.policy.name, _Window(operation.policy, [], []))
+        window.operations.append(operation.name)
+        window.weights.append(operation.policy.weight)
+    yield from by_policy.values()

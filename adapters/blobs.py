@@ -1,0 +1,151 @@
+"""Objects by key: a local folder or an S3-compatible store, the same to whoever uses them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from models.errors import BadSetting, Unavailable
+
+OPERATION_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 5.0
+CHUNK_BYTES = 256 * 1024
+
+
+class Blobs(Protocol):
+    """An object store. Every method raises Unavailable when the store is away, full or too slow."""
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write an object whole or not at all; one that is there is replaced."""
+
+    async def get(self, key: str) -> bytes | None:
+        """An object's bytes; None if there is none."""
+
+    async def open(self, key: str) -> OpenBlob | None:
+        """An object to be read in parts; None if there is none."""
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+    def list(self, prefix: str) -> AsyncIterator[str]:
+        """The keys below a prefix (whole path segments), in no particular order."""
+
+
+class OpenBlob:
+    """An object about to be read."""
+
+    def __init__(self, result: obstore.GetResult) -> None:
+        self._result = result
+        self.size_bytes: int = result.meta["size"]
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The bytes, in parts of about CHUNK_BYTES. Raises Unavailable."""
+        with _mapped_errors():
+            async for part in self._result.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(part)
+
+
+class ObjectBlobs:
+    """Blobs on obstore."""
+
+    def __init__(self, store: LocalStore | S3Store) -> None:
+        self._store = store
+
+    async def put(self, key: str, data: bytes) -> None:
+        """See Blobs. Locally a file is written beside its place and then renamed, so nobody sees half of it."""
+        with _mapped_errors():
+            async with asyncio.timeout(OPERATION_TIMEOUT_S):
+                await obstore.put_async(self._store, key, data)
+
+    async def get(self, key: str) -> bytes | None:
+        """See Blobs."""
+        with _mapped_errors():
+            async with asyncio.timeout(OPERATION_TIMEOUT_S):
+                try:
+                    result = await obstore.get_async(self._store, key)
+                    return bytes(await result.bytes_async())
+                except FileNotFoundError:
+                    return None
+
+    async def open(self, key: str) -> OpenBlob | None:
+        """See Blobs."""
+        with _mapped_errors():
+            async with asyncio.timeout(OPERATION_TIMEOUT_S):
+                try:
+                    return OpenBlob(await obstore.get_async(self._store, key))
+                except FileNotFoundError:
+                    return None
+
+    async def exists(self, key: str) -> bool:
+        """See Blobs."""
+        with _mapped_errors():
+            async with asyncio.timeout(OPERATION_TIMEOUT_S):
+                try:
+                    await obstore.head_async(self._store, key)
+                except FileNotFoundError:
+                    return False
+                return True
+
+    async def delete(self, key: str) -> None:
+        """See Blobs."""
+        with _mapped_errors():
+            async with asyncio.timeout(OPERATION_TIMEOUT_S):
+                try:
+                    await obstore.delete_async(self._store, key)
+                except FileNotFoundError:
+                    return
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        """See Blobs."""
+        with _mapped_errors():
+            async for page in obstore.list(self._store, prefix, chunk_size=1000):
+                for entry in page:
+                    yield entry["path"]
+
+
+def open_blobs(location: str) -> ObjectBlobs:
+    """The store at a location: a folder (made if missing) or `s3://bucket[/prefix]`.
+
+    S3 takes its credentials, region and endpoint from the usual AWS_* variables.
+    Raises BadSetting: there can be no store at this location.
+    """
+    try:
+        if location.startswith("s3://"):
+            return ObjectBlobs(
+                S3Store.from_url(
+                    location,
+                    client_options={
+                        "timeout": f"{OPERATION_TIMEOUT_S:.0f}s",
+                        "connect_timeout": f"{CONNECT_TIMEOUT_S:.0f}s",
+                        "allow_http": True,
+                    },
+                    retry_config={"max_retries": 2},
+                )
+            )
+        if "://" in location:
+            raise BadSetting("DARKROOM_BLOBS", "must be a folder or s3://bucket")
+        return ObjectBlobs(LocalStore(prefix=Path(location).absolute(), mkdir=True))
+    except (BaseError, OSError, ValueError) as error:
+        raise BadSetting("DARKROOM_BLOBS", f"{location} cannot be used: {_first_line(error)}") from error
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, OSError, TimeoutError) as error:
+        raise Unavailable("the blob store", _first_line(error)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,1 @@
+"""Schema migrations in dbmate's format."""

@@ -1,0 +1,1 @@
+"""Named queries, one .sql file per room that uses them."""
