@@ -1,0 +1,1 @@
+"""Kafka: the topic registry, the lane, the delivery step and the producer."""

@@ -1,0 +1,21 @@
+"""What a worker measures of itself, by Prometheus conventions."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+STEP_RECORDS = Counter("darkroom_step_records_total", "Records handled by a delivery step.", ["stream"])
+STEP_SECONDS = Histogram(
+    "darkroom_step_seconds",
+    "Time of one step, from taking its batch to the acks of its outputs.",
+    ["stream"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+LANES_OPEN = Gauge("darkroom_lanes_open", "Partitions that this worker owns and has positioned.")
+LANE_BYTES = Gauge("darkroom_lane_bytes", "Bytes gathered and not handled yet, over all lanes.")
+
+
+def observe_step(stream: str, records: int, seconds: float) -> None:
+    """Count one step."""
+    STEP_RECORDS.labels(stream).inc(records)
+    STEP_SECONDS.labels(stream).observe(seconds)

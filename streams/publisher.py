@@ -1,0 +1,130 @@
+"""Publishing a step's outputs: one batch per topic, to the partition of their cause, acked by the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from models.errors import Unavailable
+from models.outputs import Header, Output
+from models.topics import REQUESTED
+
+REQUEST_TIMEOUT_S = 10.0
+PUBLISH_TIMEOUT_S = 30.0
+
+
+class Publisher:
+    """An idempotent producer that is made anew when it has broken."""
+
+    def __init__(self, bootstrap: str, *, client_id: str, topic_prefix: str = "") -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._prefix = topic_prefix
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def publish(self, partition: int, outputs: Sequence[Output]) -> None:
+        """Publish all to this partition of their topics (requests: to their key's) and wait for the acks.
+
+        Raises Unavailable: some may be published and some not; publishing all of them again is safe.
+        """
+        if not outputs:
+            return
+        by_topic: dict[str, list[Output]] = {}
+        for output in outputs:
+            by_topic.setdefault(output[0], []).append(output)
+
+        async def send(producer: AIOKafkaProducer) -> None:
+            acks: list[asyncio.Future[Any]] = []
+            # Records that came to the wrong partition go on to the one of their key.
+            for topic, key, value, headers in by_topic.get(REQUESTED, ()):
+                acks.append(await producer.send(self._prefix + topic, value, key=key, headers=headers))
+            for topic in by_topic.keys() - {REQUESTED}:
+                rows = by_topic[topic]
+                await self._send_batches(producer, self._prefix + topic, partition, rows, acks)
+            await asyncio.gather(*acks)
+
+        await self._guarded(send)
+
+    async def send(
+        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[Header] = ()
+    ) -> tuple[int, int]:
+        """Publish one record to the partition of its key; returns (partition, offset) once acked.
+
+        Raises Unavailable: it may or may not be published; publishing it again is safe.
+        """
+
+        async def send(producer: AIOKafkaProducer) -> tuple[int, int]:
+            metadata = await producer.send_and_wait(self._prefix + topic, value, key=key, headers=list(headers))
+            return metadata.partition, metadata.offset
+
+        result: tuple[int, int] = await self._guarded(send)
+        return result
+
+    async def close(self) -> None:
+        """Flush and disconnect."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+
+    async def _guarded(self, send: Any) -> Any:
+        used: AIOKafkaProducer | None = None
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                used = await self._started()
+                return await send(used)
+        except MessageSizeTooLargeError:
+            raise  # trying again cannot help: whoever made such an output has a bug
+        except (KafkaError, OSError, TimeoutError) as error:
+            # A producer that failed once may be fenced or out of sequence for good: the next call makes a new one.
+            if used is not None and self._producer is used:
+                self._producer = None
+                await _stop(used)
+            raise Unavailable("Kafka", repr(error)) from error
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            async with self._starting:
+                if self._producer is None:
+                    producer = AIOKafkaProducer(
+                        bootstrap_servers=self._bootstrap,
+                        client_id=self._client_id,
+                        acks="all",
+                        enable_idempotence=True,
+                        max_batch_size=1 << 20,
+                        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+                    )
+                    try:
+                        await producer.start()
+                    except BaseException:
+                        await _stop(producer)
+                        raise
+                    self._producer = producer
+        return self._producer
+
+    @staticmethod
+    async def _send_batches(
+        producer: AIOKafkaProducer, topic: str, partition: int, rows: list[Output], acks: list[asyncio.Future[Any]]
+    ) -> None:
+        batch = producer.create_batch()
+        for _, key, value, headers in rows:
+            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                batch.close()
+                acks.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                # The first record of a batch is taken whatever its size; the topic's own limit decides.
+                batch.append(key=key, value=value, timestamp=None, headers=headers)
+        batch.close()
+        acks.append(await producer.send_batch(batch, topic, partition=partition))
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(3.0):
+            await producer.stop()
+    except (KafkaError, OSError, TimeoutError):
+        return
