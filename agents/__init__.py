@@ -1,0 +1,1 @@
+"""One Faust agent per file: a short shell around pure decisions."""
