@@ -1,0 +1,1 @@
+"""Slow outside work: claim it in Postgres, do it, publish what happened."""

@@ -1,0 +1,26 @@
+"""What the services count."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+PROVIDER_CALLS = Counter("darkroom_provider_calls_total", "Calls to the provider.", ("call", "outcome"))
+PROVIDER_CREATE_SECONDS = Histogram(
+    "darkroom_provider_create_seconds",
+    "From sending a creation to its answer.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+PROVIDER_HELD_SECONDS = Counter(
+    "darkroom_provider_held_seconds_total", "How long all creation was held because the provider asked for it."
+)
+RUNS_ADOPTED = Counter("darkroom_runs_adopted_total", "Runs found again after their answer was lost.")
+RUNS_TRIED_AGAIN = Counter("darkroom_runs_tried_again_total", "Requests queued again since no run was found.")
+REQUESTS_EXPIRED = Counter("darkroom_requests_expired_total", "Requests past their deadline.")
+OUTPUTS = Counter("darkroom_outputs_total", "Outputs by what became of them.", ("outcome",))
+KEEP_SECONDS = Histogram(
+    "darkroom_keep_seconds",
+    "From claiming a request's outputs to their fact.",
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+IN_HAND = Gauge("darkroom_service_in_hand", "Pieces of work under way.", ("service",))
+TROUBLES = Counter("darkroom_service_waits_total", "Rounds put off because a server was away.", ("service",))
