@@ -1,0 +1,1 @@
+"""Kafka, Postgres, Valkey and the provider emulator on one machine, without root or containers."""
