@@ -1,0 +1,1 @@
+"""HTTP: the door for the provider's webhooks, health and metrics."""

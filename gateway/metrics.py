@@ -1,0 +1,13 @@
+"""What the gateway counts."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+WEBHOOKS = Counter("darkroom_webhooks_total", "Webhooks from the provider by what became of them.", ("outcome",))
+WEBHOOK_SECONDS = Histogram(
+    "darkroom_webhook_seconds",
+    "From a webhook's last byte to its answer.",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+IMAGES_SERVED = Counter("darkroom_images_served_total", "Pictures by answer.", ("outcome",))
