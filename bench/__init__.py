@@ -1,0 +1,1 @@
+"""Workloads, oracles and the systems measured beside Darkroom."""
