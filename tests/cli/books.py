@@ -1,0 +1,90 @@
+"""Clean books with one of everything, written by the real steps, without Kafka.
+
+ada   admitted, charged: a picture, a set of four, a set with two outputs missing, one that waits
+ben   a failure and a cancelled request, both refunded; a request too many
+cleo  unlimited: admitted and not charged
+dora  granted, spent nothing
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from adapters.postgres import Connection
+from agents.admit import AdmitStep
+from agents.gallery import GalleryStep
+from agents.generate import GenerateStep
+from agents.grants import GrantsStep
+from agents.settle import SettleStep
+from models.facts import ImagesStored, MissingImage, PredictionUpdated, StoredImage
+from streams.delivery import Batch
+from tests.unit.records import FakeRecord, request_value
+
+
+async def write_clean_books(connection: Connection) -> None:
+    """Grant, admit, queue, settle and complete."""
+    books = _Books(connection)
+    for user_id, amount in (("ada", 50), ("ben", 50), ("cleo", 5), ("dora", 7)):
+        grant = {"grant_id": f"grant-{user_id}", "user_id": user_id, "amount": amount, "kind": "purchase"}
+        await books.step(GrantsStep(), user_id, grant)
+    await connection.execute("UPDATE accounts SET unlimited = true WHERE user_id = 'cleo'")
+
+    await books.admit("ada", "picture", "maya.image")
+    await books.admit("ada", "set", "studio.images")
+    await books.admit("ada", "short", "studio.images")
+    await books.admit("ada", "waiting", "maya.image")
+    await books.admit("ben", "failed", "studio.images")
+    await books.admit("ben", "cancelled", "maya.image")
+    for number in range(31):
+        await books.admit("ben", f"many{number}", "feed.post")
+    await books.admit("cleo", "free", "maya.image")
+
+    await books.complete("ada", "picture", present=1)
+    await books.complete("ada", "set", present=4)
+    await books.complete("ada", "short", present=2, missing=2)
+    await books.complete("cleo", "free", present=1)
+    for number in range(31):
+        await books.complete("ben", f"many{number}", present=1)
+    await books.settle("ben", "failed", "failed")
+    await books.settle("ben", "cancelled", "canceled")
+    await connection.execute("INSERT INTO stream_progress (stream, partition, next_offset) VALUES ('admit', 0, 40)")
+
+
+class _Books:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._now_ms = int(time.time() * 1000)
+        self._windows: Any = None
+
+    async def step(self, step: Any, user_id: str, body: object) -> None:
+        value = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        self._now_ms += 1
+        record = FakeRecord(value, user_id.encode(), timestamp=self._now_ms)
+        async with self._connection.transaction():
+            if self._windows is None:
+                self._windows = await AdmitStep(1).load(self._connection, 0, self._now_ms)
+            batch = Batch(0, [record], [step.read(record)], self._windows, self._now_ms)
+            await step.apply(self._connection, batch)
+
+    async def admit(self, user_id: str, request_id: str, operation: str) -> None:
+        await self.step(AdmitStep(1), user_id, request_value(request_id, user_id, operation=operation))
+        await self.step(GenerateStep(), user_id, {"request_id": request_id, "user_id": user_id})
+
+    async def settle(self, user_id: str, request_id: str, status: str, outputs: int = 0) -> None:
+        urls = [f"http://provider/{number}" for number in range(outputs)]
+        name = f"p-{user_id}-{request_id}"
+        fact = PredictionUpdated(request_id, user_id, status, "webhook", name, {"output": urls})
+        await self.step(SettleStep(), user_id, fact)
+
+    async def complete(self, user_id: str, request_id: str, *, present: int, missing: int = 0) -> None:
+        await self.settle(user_id, request_id, "succeeded", present + missing)
+        images = [
+            StoredImage(index, f"i/{request_id}/{index}", f"t/{request_id}/{index}", 8, 8, "image/jpeg", 9, "00")
+            for index in range(present)
+        ]
+        lost = [MissingImage(index, "expired") for index in range(present, present + missing)]
+        fact = ImagesStored(request_id, user_id, f"p-{user_id}-{request_id}", images, lost)
+        await self.step(GalleryStep("http://gateway/"), user_id, fact)

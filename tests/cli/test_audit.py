@@ -1,0 +1,131 @@
+"""The audit: clean books have no violation, and every invariant is caught when it is broken."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from adapters.audit import audit
+from models.audit import INVARIANTS, Findings
+
+CHARGE = "reference_id = 'ada/picture' AND kind = 'charge'"
+NEW_ENTRY = "INSERT INTO ledger (user_id, amount, kind, reference_id, balance_after, version)"
+
+BREAKS: list[tuple[str, str]] = [
+    ("balance_is_sum_of_ledger", "UPDATE accounts SET balance = balance + 1 WHERE user_id = 'ada'"),
+    ("balance_is_sum_of_ledger", "DELETE FROM accounts WHERE user_id = 'dora'"),
+    ("balance_is_sum_of_ledger", "INSERT INTO accounts (user_id, balance) VALUES ('eve', 3)"),
+    ("versions_have_no_gaps", "UPDATE accounts SET version = version + 1 WHERE user_id = 'dora'"),
+    ("versions_have_no_gaps", f"UPDATE ledger SET version = 90 WHERE {CHARGE}"),
+    ("versions_have_no_gaps", "UPDATE ledger SET version = 2 WHERE user_id = 'dora'"),
+    ("balances_follow_the_entries", f"UPDATE ledger SET balance_after = balance_after + 1 WHERE {CHARGE}"),
+    ("no_negative_balance", "ALTER TABLE accounts DROP CONSTRAINT accounts_balance_check;"
+                            "UPDATE accounts SET balance = -1 WHERE user_id = 'dora'"),
+    ("no_negative_balance", "ALTER TABLE ledger DROP CONSTRAINT ledger_balance_after_check;"
+                            f"UPDATE ledger SET balance_after = -1 WHERE {CHARGE}"),
+    ("one_charge_per_request", f"DELETE FROM ledger WHERE {CHARGE}"),
+    ("one_charge_per_request", "UPDATE generations SET cost = 0 WHERE request_id = 'picture'"),
+    ("one_charge_per_request", "ALTER TABLE ledger DROP CONSTRAINT ledger_reference_id_kind_key;"
+                               f"{NEW_ENTRY} VALUES ('ada', -1, 'charge', 'ada/picture', 0, 90)"),
+    ("charges_match_requests", f"UPDATE ledger SET amount = -2 WHERE {CHARGE}"),
+    ("charges_match_requests", f"UPDATE ledger SET user_id = 'dora' WHERE {CHARGE}"),
+    ("charges_match_requests", "UPDATE generations SET balance = balance + 1 WHERE request_id = 'picture'"),
+    ("no_charge_without_request", "DELETE FROM generations WHERE request_id = 'waiting'"),
+    ("no_charge_without_request", f"{NEW_ENTRY} VALUES ('dora', -1, 'charge', 'dora/never', 6, 2)"),
+    ("no_refund_without_request", f"{NEW_ENTRY} VALUES ('dora', 1, 'refund', 'dora/never', 8, 2)"),
+    ("no_refund_without_request", "UPDATE ledger SET user_id = 'dora' WHERE kind = 'refund' AND user_id = 'ben'"),
+    ("refunds_are_booked", "UPDATE generations SET refunded = 1 WHERE request_id = 'short'"),
+    ("refunds_are_booked", "UPDATE generations SET refunded = 1 WHERE request_id = 'picture'"),
+    ("refunds_are_booked", "DELETE FROM ledger WHERE kind = 'refund' AND reference_id = 'ada/short/3'"),
+    ("one_whole_refund", f"{NEW_ENTRY} VALUES ('ada', 1, 'refund', 'ada/picture', 0, 90)"),
+    ("one_whole_refund", "ALTER TABLE ledger DROP CONSTRAINT ledger_reference_id_kind_key;"
+                         f"{NEW_ENTRY} VALUES ('ben', 4, 'refund', 'ben/failed', 0, 90)"),
+    ("output_refunds_are_for_missing", f"{NEW_ENTRY} VALUES ('ada', 1, 'refund', 'ada/set/3', 0, 90)"),
+    ("output_refunds_are_for_missing", "UPDATE generations SET state = 'storing' WHERE request_id = 'short'"),
+    ("failures_are_refunded", "DELETE FROM ledger WHERE reference_id = 'ben/failed' AND kind = 'refund'"),
+    ("states_agree", "UPDATE generations SET finished_at = NULL WHERE request_id = 'picture'"),
+    ("states_agree", "UPDATE generations SET finished_at = now() WHERE request_id = 'waiting'"),
+    ("states_agree", "UPDATE generations SET prediction_id = NULL WHERE request_id = 'picture'"),
+    ("requests_end_in_time", "UPDATE generations SET admitted_at = now() - interval '41 minutes'"
+                             " WHERE request_id = 'waiting'"),
+    ("completed_in_gallery", "DELETE FROM generated_images WHERE request_id = 'picture'"),
+    ("completed_in_gallery", "UPDATE generations SET state = 'failed' WHERE request_id = 'picture'"),
+    ("every_picture_has_a_row", "DELETE FROM ai_images WHERE request_id = 'set' AND output_index = 2"),
+    ("every_picture_has_a_row", "UPDATE generated_images SET image_count = 3 WHERE request_id = 'set'"),
+    ("every_picture_has_a_row", "UPDATE ai_images SET prediction_id = 'other' WHERE request_id = 'picture'"),
+    ("no_picture_of_unfinished", "UPDATE ai_images SET request_id = 'waiting' WHERE request_id = 'picture'"),
+    ("no_picture_of_unfinished", "DELETE FROM generations WHERE request_id = 'picture'"),
+    ("one_row_per_output", "ALTER TABLE ai_images DROP CONSTRAINT ai_images_prediction_id_output_index_key;"
+                           "UPDATE ai_images SET output_index = 0 WHERE request_id = 'set' AND output_index = 1"),
+    ("windows_within_limits", "UPDATE generations SET operation = 'maya.image' WHERE user_id = 'ben'"),
+    ("progress_moves_forward", "ALTER TABLE stream_progress DROP CONSTRAINT stream_progress_check;"
+                               "UPDATE stream_progress SET prev_offset = 50"),
+]  # fmt: skip
+
+
+async def found_after(books_url: str, statements: str) -> Findings:
+    connection = await asyncpg.connect(books_url)
+    await connection.execute(statements)
+    await connection.close()
+    return await audit(books_url)
+
+
+async def test_clean_books_have_no_violation(books_url: str) -> None:
+    findings = await audit(books_url)
+    assert findings.counts == dict.fromkeys(INVARIANTS, 0)
+    assert findings.violations == 0
+    assert findings.examples == {}
+
+
+async def test_the_books_under_test_hold_one_of_everything(books_url: str) -> None:
+    connection = await asyncpg.connect(books_url)
+    states = {row[0] for row in await connection.fetch("SELECT DISTINCT state FROM generations")}
+    refunds = await connection.fetchval("SELECT count(*) FROM ledger WHERE kind = 'refund'")
+    free = await connection.fetchval("SELECT count(*) FROM generations WHERE cost = 0")
+    await connection.close()
+    assert states == {"queued", "completed", "failed", "cancelled"}
+    assert (refunds, free) == (4, 1)
+
+
+@pytest.mark.parametrize(("invariant", "statements"), BREAKS)
+async def test_a_broken_invariant_is_caught_by_its_name(books_url: str, invariant: str, statements: str) -> None:
+    findings = await found_after(books_url, statements)
+    assert findings.counts[invariant] >= 1
+    assert findings.examples[invariant]
+
+
+def test_every_invariant_has_a_break() -> None:
+    assert {invariant for invariant, _ in BREAKS} == set(INVARIANTS)
+
+
+async def test_a_window_that_is_exactly_full_is_within_its_limit(books_url: str) -> None:
+    """The 31st admission comes exactly one window after the first: the first has just left."""
+    move = """
+        UPDATE generations
+           SET operation = 'maya.image',
+               admitted_at = timestamptz '2026-01-31 12:00:00+00'
+                             + make_interval(secs => substring(request_id FROM 5)::int * 2.0)
+         WHERE user_id = 'ben' AND request_id LIKE 'many%'"""
+    findings = await found_after(books_url, move)
+    assert findings.counts["windows_within_limits"] == 0
+    nudge = """
+        UPDATE generations SET admitted_at = admitted_at + interval '1 millisecond'
+         WHERE user_id = 'ben' AND request_id = 'many0'"""
+    findings = await found_after(books_url, nudge)
+    assert findings.counts["windows_within_limits"] == 1
+
+
+async def test_an_audit_sees_one_moment_only(books_url: str) -> None:
+    """A charge that commits between two queries of an audit is not half of a violation."""
+    from adapters.audit import audit_snapshot
+    from models.operations import OPERATIONS
+
+    auditing, writing = await asyncpg.connect(books_url), await asyncpg.connect(books_url)
+    async with auditing.transaction(isolation="repeatable_read", readonly=True):
+        await auditing.fetchval("SELECT count(*) FROM accounts")
+        await writing.execute("DELETE FROM generations WHERE request_id = 'waiting'")
+        findings = await audit_snapshot(auditing, OPERATIONS.values())
+    await auditing.close()
+    await writing.close()
+    assert findings.violations == 0
+    assert (await audit(books_url)).violations > 0
