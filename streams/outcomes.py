@@ -26,6 +26,7 @@ from streams.settings import Settings
 
 ENDINGS = (REJECTED, COMPLETED, FAILED)
 ANSWERS = (ADMITTED, *ENDINGS)
+ADMISSION_GRACE_S = 2.0
 
 
 class Answer(NamedTuple):
@@ -62,6 +63,8 @@ class Outcome:
         deadline = time.monotonic() + timeout_s
         sent_ms: int | None = None
         waiting: list[tuple[str, Any]] = []
+        is_admitted = False
+        ending: Answer | None = None
         while (left_s := deadline - time.monotonic()) > 0:
             for topic, record in await self._reader.read(min(left_s, 1.0)):
                 if topic != REQUESTED:
@@ -75,13 +78,21 @@ class Outcome:
                 if body is None:
                     continue
                 answer = Answer(topic, body, record.timestamp, sent_ms)
-                if topic in ENDINGS:
+                if topic == REJECTED:
                     return answer
-                on_admitted(answer)
-                if _moment_ms(body["admitted_at"]) < sent_ms:
-                    await self._reader.rewind((COMPLETED, FAILED))
+                if topic in ENDINGS:
+                    # Topics are not read in the order of their events: the admission may be still to come.
+                    deadline = min(deadline, time.monotonic() + ADMISSION_GRACE_S) if ending is None else deadline
+                    ending = ending or answer
+                elif not is_admitted:
+                    is_admitted = True
+                    on_admitted(answer)
+                    if ending is None and _moment_ms(body["admitted_at"]) < sent_ms:
+                        await self._reader.rewind((COMPLETED, FAILED))
             waiting.clear()
-        return None
+            if ending is not None and is_admitted:
+                return ending
+        return ending
 
 
 def _about(value: bytes | None, request: Request) -> dict[str, Any] | None:

@@ -122,13 +122,13 @@ async def test_a_report_on_nobody_s_request_is_refused(offline: httpx.AsyncClien
     assert_problem(await post(offline, GOOD, signed(GOOD), **query), 400, "bad_query")
 
 
-async def test_an_output_that_does_not_fit_an_event_is_left_out(
+async def test_an_output_that_does_not_fit_an_event_is_left_out_and_the_others_stay(
     client: httpx.AsyncClient, gateway_settings: Settings
 ) -> None:
-    body = json.dumps(prediction(output=["http://x/" + "y" * 60_000])).encode()
+    body = json.dumps(prediction(output=["http://x/1.jpg", "http://x/" + "y" * 60_000])).encode()
     assert (await post(client, body, signed(body))).status_code == 204
     (record,) = await records_of(gateway_settings, PREDICTIONS)
-    assert fact_of(record)["prediction"] == {"id": "p1", "status": "succeeded"}
+    assert fact_of(record)["prediction"] == {"id": "p1", "status": "succeeded", "output": ["http://x/1.jpg"]}
 
 
 async def test_while_kafka_is_away_the_provider_is_soon_told_to_come_again(
