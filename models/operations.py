@@ -1,21 +1,35 @@
 """The operations catalogue and its limits: every cost, limit and name that users know, as data.
 
-Source: the product's price list. A policy belongs to one operation family; families never share a window.
+Source: the product's price list. A policy belongs to one operation family; families never share a window. Limits
+may be changed while everything runs (models/limits.py); what stands here is what holds until then.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """Whether a policy refuses, or only counts what it would have refused."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """At most `limit` units of admitted work per user within any `window_s` seconds; a request weighs `weight`."""
+    """At most `limit` units of admitted work per user within any `window_s` seconds; a request weighs `weight`.
+
+    `max_in_flight` is how many unfinished requests a user may have at once; None for any number.
+    """
 
     name: str
     limit: int
     window_s: int
     weight: int = 1
+    mode: Mode = Mode.ENFORCE
+    max_in_flight: int | None = None
 
     @property
     def window_ms(self) -> int:
@@ -23,27 +37,37 @@ class Policy:
         return self.window_s * 1000
 
 
+class Kind(StrEnum):
+    """What the provider is asked for, and so what comes out of it."""
+
+    IMAGES = "images"
+    VIDEO = "video"
+    TRAINING = "training"
+
+
 @dataclass(frozen=True)
 class Operation:
     """What one kind of request costs, yields and is called.
 
-    `outputs` is how many pictures it makes; `source` is the gallery's name for where a picture came from;
-    `prompt_template` has `{trigger}` and `{prompt}`.
+    `outputs` is how many files it makes; `source` is the gallery's name for where they came from;
+    `prompt_template` has `{trigger}` and `{prompt}`; an unfinished request expires after `deadline_s`.
     """
 
     name: str
     cost: int
     policy: Policy
-    outputs: int
-    aspect_ratio: str
-    source: str
     label: str
+    source: str
+    kind: Kind = Kind.IMAGES
+    outputs: int = 1
+    aspect_ratio: str = ""
     prompt_template: str = "{prompt}"
+    deadline_s: float = 35 * 60.0
 
     @property
     def cost_per_output(self) -> int:
-        """What one missing picture of a set gives back."""
-        return self.cost // self.outputs
+        """What one missing output of a set gives back."""
+        return self.cost // self.outputs if self.outputs else 0
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -53,31 +77,49 @@ OPERATIONS: dict[str, Operation] = {
             name="maya.image",
             cost=1,
             policy=Policy("maya.image", limit=30, window_s=60),
-            outputs=1,
-            aspect_ratio="4:5",
-            source="maya_chat",
             label="image generation",
+            source="maya_chat",
+            aspect_ratio="4:5",
         ),
         Operation(
             name="studio.images",
             cost=4,
             policy=Policy("studio.images", limit=30, window_s=60),
+            label="studio",
+            source="studio",
             outputs=4,
             aspect_ratio="1:1",
-            source="studio",
-            label="studio",
             prompt_template="{trigger} {prompt}",
         ),
         Operation(
             name="feed.post",
             cost=1,
             policy=Policy("feed.post", limit=50, window_s=3600),
-            outputs=1,
-            aspect_ratio="4:5",
-            source="feed_designer",
             label="feed post",
+            source="feed_designer",
+            aspect_ratio="4:5",
+        ),
+        Operation(
+            name="video.animation",
+            cost=3,
+            policy=Policy("video.animation", limit=10, window_s=3600),
+            label="video",
+            source="video",
+            kind=Kind.VIDEO,
+        ),
+        Operation(
+            name="training.model",
+            cost=25,
+            policy=Policy("training.model", limit=5, window_s=3600),
+            label="model training",
+            source="training",
+            kind=Kind.TRAINING,
+            outputs=0,
+            deadline_s=60 * 60.0,
         ),
     )
 }
 
-LONGEST_WINDOW_MS = max(operation.policy.window_ms for operation in OPERATIONS.values())
+POLICIES: dict[str, Policy] = {operation.policy.name: operation.policy for operation in OPERATIONS.values()}
+
+LONGEST_WINDOW_MS = max(policy.window_ms for policy in POLICIES.values())

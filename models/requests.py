@@ -12,25 +12,33 @@ from typing import Annotated, Any, TypeGuard
 
 import msgspec
 
-from models.operations import OPERATIONS
+from models.operations import OPERATIONS, Kind
 
 VALUE_BYTES_MAX = 64 * 1024
 PROMPT_CHARACTERS_MAX = 4000
 ID_PATTERN = r"^[A-Za-z0-9._:\-]{1,128}\Z"
 ASPECT_RATIO_PATTERN = r"^[1-9][0-9]{0,2}:[1-9][0-9]{0,2}\Z"
+URL_PATTERN = r"^https?://[!-~]{1,2000}\Z"
+TRIGGER_WORD_PATTERN = r"^[A-Za-z0-9_\-]{1,64}\Z"
+TRAINING_IMAGES_MIN = 5
+TRAINING_IMAGES_MAX = 30
 
 _ID = re.compile(ID_PATTERN)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
+Url = Annotated[str, msgspec.Meta(pattern=URL_PATTERN)]
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What a producer may choose about the pictures."""
+    """What a producer may choose: `image_url` begins a video, `images` and `trigger_word` make a training."""
 
     num_outputs: Annotated[int, msgspec.Meta(ge=1, le=8)] | None = None
     aspect_ratio: Annotated[str, msgspec.Meta(pattern=ASPECT_RATIO_PATTERN)] | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+    image_url: Url | None = None
+    images: Annotated[tuple[Url, ...], msgspec.Meta(max_length=TRAINING_IMAGES_MAX)] | None = None
+    trigger_word: Annotated[str, msgspec.Meta(pattern=TRIGGER_WORD_PATTERN)] | None = None
 
 
 class Context(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -104,7 +112,10 @@ def read_request(key: bytes | None, value: bytes | None) -> Request | MalformedR
         request = _request_decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _explain(key, value)
-    if request.operation not in OPERATIONS or key != request.user_id.encode() or not _is_storable(request.prompt):
+    operation = OPERATIONS.get(request.operation)
+    if operation is None or key != request.user_id.encode() or not _is_storable(request.prompt):
+        return _explain(key, value)
+    if operation.kind is not Kind.IMAGES and any(_lacking(operation.kind, request.options)):
         return _explain(key, value)
     return request
 
@@ -164,6 +175,26 @@ def _field_errors(key: bytes | None, value: bytes, body: dict[str, Any]) -> Iter
         else:
             if field == "prompt" and not _is_storable(body[field]):
                 yield FieldError(field, "must not contain NUL or lone surrogates")
+    yield from _missing_options(body)
+
+
+def _missing_options(body: dict[str, Any]) -> Iterator[FieldError]:
+    operation = OPERATIONS.get(body["operation"]) if isinstance(body.get("operation"), str) else None
+    if operation is None:
+        return
+    try:
+        options = msgspec.convert(body.get("options", {}), Options)
+    except (msgspec.MsgspecError, RecursionError):
+        return
+    yield from _lacking(operation.kind, options)
+
+
+def _lacking(kind: Kind, options: Options) -> Iterator[FieldError]:
+    """What this kind of work cannot be done without."""
+    if kind is Kind.VIDEO and options.image_url is None:
+        yield FieldError("options.image_url", "is required: the picture that the video begins with")
+    if kind is Kind.TRAINING and len(options.images or ()) < TRAINING_IMAGES_MIN:
+        yield FieldError("options.images", f"at least {TRAINING_IMAGES_MIN} pictures are required")
 
 
 def _is_storable(text: str) -> bool:

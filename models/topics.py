@@ -19,6 +19,7 @@ COMPLETED = "generations.completed.v1"
 FAILED = "generations.failed.v1"
 GRANTED = "credits.granted.v1"
 CREDITS = "credits.changed.v1"
+LIMITS = "limits.changed.v1"
 DEAD_LETTERS = "dead-letters.v1"
 
 
@@ -56,6 +57,7 @@ TOPICS: dict[str, Topic] = {
         Topic(FAILED, "user_id", ("settle", "gallery"), ("dashboards",), retention_s=30 * DAY_S),
         Topic(GRANTED, "user_id", ("producers",), ("grants",), retention_s=30 * DAY_S),
         Topic(CREDITS, "user_id", ("admit", "grants", "settle", "gallery"), ("cache", "dashboards"), compacted=True),
+        Topic(LIMITS, "policy", ("operators",), ("admit",), compacted=True),
         Topic(
             DEAD_LETTERS,
             "original key",
