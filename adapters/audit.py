@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import asyncpg
 from adapters.postgres import CONNECT_TIMEOUT_S, Connection, mapped_errors
 from adapters.queries import load_queries
 from models.audit import DEADLINE_SLACK_S, Findings
-from models.operations import OPERATIONS, Operation, Policy
+from models.operations import OPERATIONS, Operation
 from models.provider_work import DEADLINE_S
 
 TIMEOUT_S = 600.0
@@ -21,11 +21,11 @@ _EXAMPLE = "_example"
 
 
 class _Window(NamedTuple):
-    """A policy with the operations that use it up, each with its weight."""
+    """A policy's operations, each with its weight, and one of the windows that were enforced."""
 
-    policy: Policy
     operations: list[str]
     weights: list[int]
+    window_s: int
 
 
 async def audit(postgres_url: str, *, operations: Iterable[Operation] = OPERATIONS.values()) -> Findings:
@@ -60,9 +60,9 @@ async def audit_snapshot(connection: Connection, operations: Iterable[Operation]
     for name in ("accounts", "chain", "charges", "refunds", "gallery", "outputs", "progress"):
         _add(findings, await connection.fetchrow(_sql[name]))
     _add(findings, await connection.fetchrow(_sql["states"], oldest))
-    for window in _windows(operations):
-        limits = (window.policy.limit, timedelta(seconds=window.policy.window_s))
-        _add(findings, await connection.fetchrow(_sql["window"], window.operations, window.weights, *limits))
+    enforced = {(row["operation"], row["window_s"]) for row in await connection.fetch(_sql["enforced_windows"])}
+    for window in _windows(operations, enforced):
+        _add(findings, await connection.fetchrow(_sql["window"], window.operations, window.weights, window.window_s))
     return findings
 
 
@@ -73,10 +73,11 @@ def _add(findings: Findings, row: asyncpg.Record | None) -> None:
             findings.add(name, value, row[name + _EXAMPLE])
 
 
-def _windows(operations: Iterable[Operation]) -> Iterator[_Window]:
-    by_policy: dict[str, _Window] = {}
+def _windows(operations: Iterable[Operation], enforced: Collection[tuple[str, int]]) -> Iterator[_Window]:
+    by_policy: dict[str, list[Operation]] = {}
     for operation in operations:
-        window = by_policy.setdefault(operation.policy.name, _Window(operation.policy, [], []))
-        window.operations.append(operation.name)
-        window.weights.append(operation.policy.weight)
-    yield from by_policy.values()
+        by_policy.setdefault(operation.policy.name, []).append(operation)
+    for group in by_policy.values():
+        names = [operation.name for operation in group]
+        for window_s in sorted({window_s for name, window_s in enforced if name in names}):
+            yield _Window(names, [operation.policy.weight for operation in group], window_s)

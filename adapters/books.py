@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -11,24 +10,8 @@ from adapters.postgres import Connection
 from adapters.queries import load_queries
 from models.accounts import Account, LedgerEntry
 from models.admission import Effects, Known
-from models.operations import OPERATIONS
-from models.windows import WindowLog
 
 _sql = load_queries("books")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_GENERATION_COLUMNS = (
-    "user_id",
-    "request_id",
-    "operation",
-    "cost",
-    "balance",
-    "version",
-    "prompt",
-    "options",
-    "context",
-    "admitted_at",
-    "partition",
-)
 
 
 async def lock_accounts(connection: Connection, user_ids: Iterable[str]) -> dict[str, Account]:
@@ -106,18 +89,10 @@ async def write_admissions(connection: Connection, effects: Effects, partition: 
         [row.options.decode() for row in rows],
         [None if row.context is None else row.context.decode() for row in rows],
         partition,
+        _lines("" if row.window_limit is None else str(row.window_limit) for row in rows),
+        _lines("" if row.window_s is None else str(row.window_s) for row in rows),
     )
 
 
 def _lines(texts: Iterable[str]) -> str:
     return "\n".join(texts)
-
-
-async def rebuild_windows(connection: Connection, partition: int, since_ms: int) -> WindowLog:
-    """The partition's windows as a function of committed rows: admissions after `since_ms` of broker time."""
-    windows = WindowLog()
-    for user_id, operation, admitted_at_ms in await connection.fetch(_sql["admissions_since"], partition, since_ms):
-        known = OPERATIONS.get(operation)
-        if known is not None:
-            windows.add(known.policy, user_id, admitted_at_ms)
-    return windows

@@ -27,6 +27,7 @@ MODULES = (
     "request",
     "trace",
     "audit",
+    "limits",
     "settings",
 )
 

@@ -19,6 +19,7 @@ from models.errors import SetupFailed, Unavailable
 from services.runner import run_services
 from streams.app import RoleApp, role_app
 from streams.delivery import Delivery, Step
+from streams.limits import LimitsTail
 from streams.metrics import observe_step
 from streams.projection import Projection
 from streams.publisher import Publisher
@@ -60,10 +61,15 @@ async def run_role(role: Role, settings: Settings) -> int:
             postgres = settings.require("postgres")
             pool = await open_pool(postgres, size_max=settings.postgres_pool_max, application=client_id)
             closing.push_async_callback(close_pool, pool)
-            for step in steps_of(role, settings):
-                add_step(app, step, settings, pool, publisher)
-            if role is Role.FULFILMENT:
+            if role is Role.ADMISSION:
+                limits = LimitsTail(settings)
+                steps: list[Step] = [AdmitStep(settings.partitions, limits.now), GrantsStep()]
+                beside = limits.run
+            else:
+                steps = [GenerateStep(), SettleStep(), GalleryStep(settings.images_url)]
                 beside = _services(settings, pool, publisher)
+            for step in steps:
+                add_step(app, step, settings, pool, publisher)
         return await run_worker(
             app,
             metrics_port=settings.metrics_port,
@@ -71,13 +77,6 @@ async def run_role(role: Role, settings: Settings) -> int:
             on_ready=lambda address: print(f"{role} health on {address}\nready", flush=True),  # noqa: T201
             beside=beside,
         )
-
-
-def steps_of(role: Role, settings: Settings) -> list[Step]:
-    """The delivery steps of a role."""
-    if role is Role.ADMISSION:
-        return [AdmitStep(settings.partitions), GrantsStep()]
-    return [GenerateStep(), SettleStep(), GalleryStep(settings.images_url)]
 
 
 def add_step(app: RoleApp, step: Step, settings: Settings, pool: Pool, publisher: Publisher) -> None:

@@ -1,21 +1,22 @@
 """Admission: the exact window, then the charge; each request answered once, the same way for ever.
 
-`decide` is a function of the records, the committed facts and the partition's windows. Its decisions hold all
-that `render` needs, so outputs can be made again after a crash without deciding again.
+`decide` is a function of the records, the committed facts, the partition's state and the policies that hold. Its
+decisions hold all that rendering needs (models/answers.py), so that outputs can be made again after a crash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from models.accounts import Account, Cause, CreditsChanged, LedgerEntry, charge_reference, credits_changed
-from models.operations import OPERATIONS, Operation
-from models.outputs import EventStamp, Output, Record, bounded_headers, dead_letter, rfc3339, traceparent_of
-from models.requests import Context, FieldError, MalformedRequest, Options, Request, Unreadable
-from models.topics import ADMITTED, CREDITS, REJECTED, REQUESTED
+from models.accounts import Account, LedgerEntry, charge_reference
+from models.in_flight import InFlight
+from models.operations import OPERATIONS, Mode, Policy
+from models.outputs import Record
+from models.requests import FieldError, MalformedRequest, Request, Unreadable
 from models.windows import WindowLog
 
 
@@ -56,6 +57,16 @@ class RateLimited(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False)
     retry_after_ms: int
 
 
+class TooManyInFlight(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
+    """The user has as many requests under way as the policy allows at once."""
+
+    policy: str
+    limit: int
+    window_s: int
+    remaining: int
+    max_in_flight: int
+
+
 class InsufficientCredits(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """The balance does not cover the cost."""
 
@@ -84,7 +95,9 @@ class Forwarded(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     """Sent on, unchanged, to the partition of its key: a user's limits are exact only where all requests meet."""
 
 
-Decision = Admitted | Repeated | RateLimited | InsufficientCredits | Conflicting | Invalid | Dead | Forwarded
+Decision = (
+    Admitted | Repeated | RateLimited | TooManyInFlight | InsufficientCredits | Conflicting | Invalid | Dead | Forwarded
+)
 
 
 @dataclass(slots=True)
@@ -106,8 +119,20 @@ class Facts:
     known: dict[tuple[str, str], Known]
 
 
+@dataclass(slots=True)
+class PartitionState:
+    """What one partition's admissions are limited by: a function of committed rows, kept in memory."""
+
+    windows: WindowLog = field(default_factory=WindowLog)
+    in_flight: InFlight = field(default_factory=InFlight)
+
+
 class NewGeneration(msgspec.Struct, frozen=True, gc=False):
-    """The row of an admitted request."""
+    """The row of an admitted request.
+
+    `window_limit` and `window_s` are what was enforced then, so that the books can be checked whatever the policy
+    becomes; None in shadow mode, where nothing is enforced.
+    """
 
     user_id: str
     request_id: str
@@ -119,23 +144,34 @@ class NewGeneration(msgspec.Struct, frozen=True, gc=False):
     options: bytes
     context: bytes | None
     admitted_at_ms: int
+    window_limit: int | None
+    window_s: int | None
 
 
 @dataclass(slots=True)
 class Effects:
-    """What the step writes: new rows, ledger entries and the accounts they changed."""
+    """What the step writes: new rows, ledger entries and the accounts they changed.
+
+    `shadowed` counts, by policy, what was admitted only because its policy is in shadow mode.
+    """
 
     generations: list[NewGeneration] = field(default_factory=list)
     entries: list[LedgerEntry] = field(default_factory=list)
     changed: dict[str, Account] = field(default_factory=dict)
+    shadowed: Counter[str] = field(default_factory=Counter)
 
 
 def decide(
-    records: Sequence[Record], inputs: Sequence[Input], facts: Facts, windows: WindowLog, clock_ms: int
+    records: Sequence[Record],
+    inputs: Sequence[Input],
+    facts: Facts,
+    state: PartitionState,
+    policies: Mapping[str, Policy],
+    clock_ms: int,
 ) -> tuple[list[Decision], Effects, int]:
     """Decide a batch in stream order: (a decision per record, effects, the partition's clock after the batch).
 
-    `windows` and `facts` are changed in place; whoever rolls the transaction back drops them.
+    `state` and `facts` are changed in place; whoever rolls the transaction back drops them.
     """
     decisions: list[Decision] = []
     effects = Effects()
@@ -143,7 +179,8 @@ def decide(
         if record.timestamp > clock_ms:
             clock_ms = record.timestamp
         if type(request) is Request:
-            decisions.append(_decide_one(record, request, facts, windows, clock_ms, effects))
+            policy = policies[OPERATIONS[request.operation].policy.name]
+            decisions.append(_decide_one(record, request, policy, facts, state, clock_ms, effects))
         elif type(request) is MalformedRequest:
             decisions.append(Invalid(request.errors))
         elif type(request) is Misrouted:
@@ -151,13 +188,20 @@ def decide(
         else:
             assert type(request) is Unreadable
             decisions.append(Dead(request.reason, request.error))
-    for operation in OPERATIONS.values():
-        windows.forget_idle(operation.policy, clock_ms)
+    for policy in policies.values():
+        state.windows.forget_idle(policy, clock_ms)
+    state.in_flight.forget_idle(clock_ms)
     return decisions, effects, clock_ms
 
 
 def _decide_one(
-    record: Record, request: Request, facts: Facts, windows: WindowLog, now_ms: int, effects: Effects
+    record: Record,
+    request: Request,
+    policy: Policy,
+    facts: Facts,
+    state: PartitionState,
+    now_ms: int,
+    effects: Effects,
 ) -> Decision:
     user_id = request.user_id
     identity = (user_id, request.request_id)
@@ -169,11 +213,10 @@ def _decide_one(
         return Repeated(known.cost, known.balance, known.version, known.admitted_at_ms)
 
     operation = OPERATIONS[request.operation]
-    policy = operation.policy
-    free_at_ms = windows.free_at_ms(policy, user_id, now_ms)
-    if free_at_ms > now_ms:
-        remaining = windows.remaining(policy, user_id, now_ms)
-        return RateLimited(policy.name, policy.limit, policy.window_s, remaining, free_at_ms - record.timestamp)
+    is_enforced = policy.mode is Mode.ENFORCE
+    limited = _limited(record, policy, user_id, state, now_ms)
+    if limited is not None and is_enforced:
+        return limited
 
     account = facts.accounts.get(user_id)
     if account is None:
@@ -182,7 +225,11 @@ def _decide_one(
     if account.balance < cost:
         return InsufficientCredits(cost, account.balance)
 
-    windows.add(policy, user_id, now_ms)
+    if limited is not None:
+        effects.shadowed[policy.name] += 1
+    state.windows.add(policy, user_id, now_ms)
+    if policy.max_in_flight is not None:
+        state.in_flight.add(policy, user_id, request.request_id, now_ms)
     if cost:
         effects.entries.append(account.move(-cost, "charge", charge_reference(*identity)))
         effects.changed[user_id] = account
@@ -198,141 +245,23 @@ def _decide_one(
             content[2],
             content[3],
             now_ms,
+            policy.limit if is_enforced else None,
+            policy.window_s if is_enforced else None,
         )
     )
     facts.known[identity] = Known(content, cost, account.balance, account.version, now_ms)
     return Admitted(cost, account.balance, account.version, now_ms - record.timestamp, account.unlimited)
 
 
-class GenerationAdmitted(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """generations.admitted.v1"""
-
-    request_id: str
-    user_id: str
-    operation: str
-    prompt: str
-    options: Options
-    cost: int
-    balance: int
-    version: int
-    admitted_at: str
-    context: Context | None = None
-
-
-class GenerationRejected(msgspec.Struct, frozen=True, omit_defaults=True):
-    """generations.rejected.v1: why, and what a producer can do about it."""
-
-    request_id: str
-    user_id: str
-    operation: str
-    reason: str
-    message: str
-    policy: str | msgspec.UnsetType = msgspec.UNSET
-    limit: int | msgspec.UnsetType = msgspec.UNSET
-    window_s: int | msgspec.UnsetType = msgspec.UNSET
-    remaining: int | msgspec.UnsetType = msgspec.UNSET
-    retry_after_s: float | msgspec.UnsetType = msgspec.UNSET
-    required: int | msgspec.UnsetType = msgspec.UNSET
-    current: int | msgspec.UnsetType = msgspec.UNSET
-    errors: list[FieldError] | msgspec.UnsetType = msgspec.UNSET
-
-
-_encode = msgspec.json.Encoder().encode
-_admitted_stamp = EventStamp(ADMITTED, "admit")
-_rejected_stamp = EventStamp(REJECTED, "admit")
-_credits_stamp = EventStamp(CREDITS, "admit")
-
-
-def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequence[Decision]) -> list[Output]:
-    """The events of these decisions. Called again after a crash it returns the same ids and bodies."""
-    outputs: list[Output] = []
-    for record, request, decision in zip(records, inputs, decisions, strict=True):
-        kind = type(decision)
-        if kind is Admitted:
-            _render_admitted(outputs, record, request, decision)  # type: ignore[arg-type]
-        elif kind is Repeated:
-            _render_admission(outputs, record, request, decision, decision.admitted_at_ms)  # type: ignore[arg-type, union-attr]
-        elif kind is Forwarded:
-            outputs.append((REQUESTED, record.key, record.value, bounded_headers(record.headers)))
-        elif kind is Dead:
-            outputs.append(dead_letter(record, decision.reason, decision.error))  # type: ignore[union-attr]
-        else:
-            outputs.append(_render_rejected(record, request, decision))  # type: ignore[arg-type]
-    return outputs
-
-
-def _render_admitted(outputs: list[Output], record: Record, request: Request, decision: Admitted) -> None:
-    _render_admission(outputs, record, request, decision, record.timestamp + decision.late_ms)
-    if decision.cost:
-        cause = Cause("charge", charge_reference(request.user_id, request.request_id), -decision.cost)
-        event = CreditsChanged(request.user_id, decision.balance, decision.version, decision.unlimited, cause)
-        assert record.key is not None
-        outputs.append(credits_changed(_credits_stamp, record.key, event))
-
-
-def _render_admission(
-    outputs: list[Output], record: Record, request: Request, decision: Admitted | Repeated, admitted_at_ms: int
-) -> None:
-    event = GenerationAdmitted(
-        request.request_id,
-        request.user_id,
-        request.operation,
-        request.prompt,
-        request.options,
-        decision.cost,
-        decision.balance,
-        decision.version,
-        rfc3339(admitted_at_ms),
-        request.context,
-    )
-    event_id = f"{request.user_id}/{request.request_id}/admitted"
-    trace = traceparent_of(record) if record.headers else None
-    outputs.append((ADMITTED, record.key, _encode(event), _admitted_stamp.headers(event_id, trace)))
-
-
-def _render_rejected(record: Record, request: Request | MalformedRequest, decision: Decision) -> Output:
-    about = (request.request_id, request.user_id, request.operation)
-    match decision:
-        case RateLimited():
-            event = GenerationRejected(
-                *about,
-                "rate_limited",
-                rate_limited_message(OPERATIONS[request.operation], decision.retry_after_ms),
-                policy=decision.policy,
-                limit=decision.limit,
-                window_s=decision.window_s,
-                remaining=decision.remaining,
-                retry_after_s=decision.retry_after_ms / 1000,
-            )
-        case InsufficientCredits():
-            event = GenerationRejected(
-                *about,
-                "insufficient_credits",
-                insufficient_credits_message(decision.required, decision.current),
-                required=decision.required,
-                current=decision.current,
-            )
-        case Invalid():
-            event = GenerationRejected(*about, "invalid", _invalid_message(decision.errors), errors=decision.errors)
-        case _:
-            event = GenerationRejected(*about, "conflict", "This request id was used before for something else.")
-    # A request refused for limits or credits may come again, so its answer is named by the record, not the id.
-    event_id = f"{request.user_id}/{request.request_id}/rejected/{record.partition}-{record.offset}"
-    trace = traceparent_of(record) if record.headers else None
-    key = request.user_id.encode()
-    return (REJECTED, key, _encode(event), _rejected_stamp.headers(event_id, trace))
-
-
-def rate_limited_message(operation: Operation, retry_after_ms: int) -> str:
-    """A sentence that a product can show."""
-    return f"Too many {operation.label} requests. Try again in {-(-retry_after_ms // 1000)} s."
-
-
-def insufficient_credits_message(required: int, current: int) -> str:
-    """A sentence that a product can show."""
-    return f"This needs {required} credit{'' if required == 1 else 's'} and you have {current}."
-
-
-def _invalid_message(errors: Sequence[FieldError]) -> str:
-    first = errors[0]
-    return f"{first.field or 'request'}: {first.problem}"
+def _limited(
+    record: Record, policy: Policy, user_id: str, state: PartitionState, now_ms: int
+) -> RateLimited | TooManyInFlight | None:
+    windows = state.windows
+    free_at_ms = windows.free_at_ms(policy, user_id, now_ms)
+    if free_at_ms > now_ms:
+        remaining = windows.remaining(policy, user_id, now_ms)
+        return RateLimited(policy.name, policy.limit, policy.window_s, remaining, free_at_ms - record.timestamp)
+    if policy.max_in_flight is not None and state.in_flight.count(policy, user_id) >= policy.max_in_flight:
+        remaining = windows.remaining(policy, user_id, now_ms)
+        return TooManyInFlight(policy.name, policy.limit, policy.window_s, remaining, policy.max_in_flight)
+    return None

@@ -29,7 +29,7 @@ INVARIANTS: dict[str, str] = {
     "every_picture_has_a_row": "A completed request has as many gallery rows as pictures, of its own prediction.",
     "no_picture_of_unfinished": "No gallery row belongs to a request that has not completed.",
     "one_row_per_output": "A prediction's output has one gallery row.",
-    "windows_within_limits": "At no moment had a user more admitted within a policy's window than its limit.",
+    "windows_within_limits": "At no moment had a user more admitted within a policy's window than it allowed then.",
     "progress_moves_forward": "No stream's next offset lies before its previous one.",
 }
 

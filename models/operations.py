@@ -121,5 +121,3 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 POLICIES: dict[str, Policy] = {operation.policy.name: operation.policy for operation in OPERATIONS.values()}
-
-LONGEST_WINDOW_MS = max(policy.window_ms for policy in POLICIES.values())

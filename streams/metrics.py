@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from models.admission import RateLimited, TooManyInFlight
 
 STEP_RECORDS = Counter("darkroom_step_records_total", "Records handled by a delivery step.", ["stream"])
 STEP_SECONDS = Histogram(
@@ -19,3 +23,25 @@ def observe_step(stream: str, records: int, seconds: float) -> None:
     """Count one step."""
     STEP_RECORDS.labels(stream).inc(records)
     STEP_SECONDS.labels(stream).observe(seconds)
+
+
+LIMIT_HITS = Counter(
+    "darkroom_limit_hits_total", "Requests that a policy has refused, by the policy and its rule.", ["policy", "rule"]
+)
+LIMIT_SHADOW_HITS = Counter(
+    "darkroom_limit_shadow_hits_total", "Requests that a policy in shadow mode would have refused.", ["policy"]
+)
+LIMIT_CHANGES = Counter(
+    "darkroom_limit_changes_total", "Records of limits.changed.v1 that changed a policy or could not.", ["outcome"]
+)
+
+
+def observe_limits(decisions: Iterable[object], shadowed: Mapping[str, int]) -> None:
+    """Count a batch's refusals for limits, and those that shadow mode did not make."""
+    for decision in decisions:
+        if type(decision) is RateLimited:
+            LIMIT_HITS.labels(decision.policy, "window").inc()
+        elif type(decision) is TooManyInFlight:
+            LIMIT_HITS.labels(decision.policy, "max_in_flight").inc()
+    for policy, hits in shadowed.items():
+        LIMIT_SHADOW_HITS.labels(policy).inc(hits)

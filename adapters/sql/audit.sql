@@ -174,19 +174,28 @@ WITH outputs AS (
 SELECT count(*) AS one_row_per_output, min(prediction_id) AS one_row_per_output_example
   FROM outputs;
 
+-- name: enforced_windows
+SELECT DISTINCT operation, window_s FROM generations WHERE window_limit IS NOT NULL;
+
 -- name: window
--- One policy, recomputed from the admitted rows: $1 are its operations, $2 their weights, $3 its limit, $4 its window.
--- An entry at t counts until just before t + window; admission times are whole milliseconds.
+-- One policy, recomputed from the admitted rows: $1 are its operations, $2 their weights, $3 one of the windows that it
+-- has had, in seconds. An entry at t counts until just before t + window; admission times are whole milliseconds. Each
+-- row is held against the limit of its own moment; of rows in one millisecond, between which a limit may have
+-- changed, against the highest, and against none if one of them was admitted in shadow mode.
 WITH weighted AS (
-    SELECT g.user_id, g.request_id,
+    SELECT g.user_id, g.request_id, g.window_s,
            sum(o.weight) OVER (PARTITION BY g.user_id ORDER BY g.admitted_at
-                               RANGE BETWEEN ($4::interval - interval '1 microsecond') PRECEDING AND CURRENT ROW) AS used
+                               RANGE BETWEEN (make_interval(secs => $3) - interval '1 microsecond') PRECEDING
+                                         AND CURRENT ROW) AS used,
+           max(g.window_limit) OVER moment AS allowed,
+           bool_or(g.window_limit IS NULL) OVER moment AS is_free
       FROM generations g
       JOIN unnest($1::text[], $2::bigint[]) AS o (operation, weight) USING (operation)
+    WINDOW moment AS (PARTITION BY g.user_id, g.admitted_at)
 )
 SELECT count(*) AS windows_within_limits, min(user_id || '/' || request_id) AS windows_within_limits_example
   FROM weighted
- WHERE used > $3;
+ WHERE window_s = $3 AND used > allowed AND NOT is_free;
 
 -- name: progress
 -- The table's own check says the same; this holds when somebody has dropped it.

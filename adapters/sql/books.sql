@@ -49,18 +49,12 @@ WITH entries AS (
      WHERE a.user_id = new.user_id
 )
 INSERT INTO generations (user_id, request_id, operation, cost, balance, version, admitted_at, prompt, options, context,
-                         partition)
+                         partition, window_limit, window_s)
 SELECT user_id, request_id, operation, cost, balance, version, to_timestamp(admitted_at_ms / 1000.0), prompt,
-       options::json, context::json, $20
+       options::json, context::json, $20, window_limit, window_s
   FROM unnest(string_to_array($10, E'\n'), string_to_array($11, E'\n'), string_to_array($12, E'\n'),
               string_to_array($13, E'\n')::bigint[], string_to_array($14, E'\n')::bigint[],
               string_to_array($15, E'\n')::bigint[], string_to_array($16, E'\n')::bigint[], $17::text[], $18::text[],
-              $19::text[])
-    AS new (user_id, request_id, operation, cost, balance, version, admitted_at_ms, prompt, options, context);
-
--- name: admissions_since
--- What the windows of one partition are rebuilt from, oldest first.
-SELECT user_id, operation, (extract(epoch FROM admitted_at) * 1000)::bigint AS admitted_at_ms
-  FROM generations
- WHERE partition = $1 AND admitted_at > to_timestamp($2::bigint / 1000.0)
- ORDER BY admitted_at;
+              $19::text[], string_to_array($21, E'\n', '')::integer[], string_to_array($22, E'\n', '')::integer[])
+    AS new (user_id, request_id, operation, cost, balance, version, admitted_at_ms, prompt, options, context,
+            window_limit, window_s);

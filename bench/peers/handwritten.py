@@ -112,7 +112,7 @@ SELECT user_id, admitted_at FROM generations
 LEDGER_COLUMNS = ("user_id", "amount", "kind", "reference_id", "balance_after", "version")
 GENERATION_COLUMNS = (
     *("user_id", "request_id", "operation", "cost", "balance", "version"),
-    *("prompt", "options", "partition", "admitted_at"),
+    *("prompt", "options", "partition", "admitted_at", "window_limit", "window_s"),
 )
 
 
@@ -258,6 +258,7 @@ class Peer:
                     (
                         *(user_id, request.request_id, OPERATION, cost, balance, version),
                         *(request.prompt, encode(request.options).decode(), tp.partition, at),
+                        *(LIMIT, WINDOW_MS // 1000),
                     )
                 )
                 answers.append((record, request, (account[2], cost, balance, version, at_text)))

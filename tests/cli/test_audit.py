@@ -57,7 +57,7 @@ BREAKS: list[tuple[str, str]] = [
     ("no_picture_of_unfinished", "DELETE FROM generations WHERE request_id = 'picture'"),
     ("one_row_per_output", "ALTER TABLE ai_images DROP CONSTRAINT ai_images_prediction_id_output_index_key;"
                            "UPDATE ai_images SET output_index = 0 WHERE request_id = 'set' AND output_index = 1"),
-    ("windows_within_limits", "UPDATE generations SET operation = 'maya.image' WHERE user_id = 'ben'"),
+    ("windows_within_limits", "UPDATE generations SET window_limit = 30 WHERE user_id = 'ben'"),
     ("progress_moves_forward", "ALTER TABLE stream_progress DROP CONSTRAINT stream_progress_check;"
                                "UPDATE stream_progress SET prev_offset = 50"),
 ]  # fmt: skip
@@ -102,7 +102,7 @@ async def test_a_window_that_is_exactly_full_is_within_its_limit(books_url: str)
     """The 31st admission comes exactly one window after the first: the first has just left."""
     move = """
         UPDATE generations
-           SET operation = 'maya.image',
+           SET operation = 'maya.image', window_limit = 30, window_s = 60,
                admitted_at = timestamptz '2026-01-31 12:00:00+00'
                              + make_interval(secs => substring(request_id FROM 5)::int * 2.0)
          WHERE user_id = 'ben' AND request_id LIKE 'many%'"""
@@ -113,6 +113,16 @@ async def test_a_window_that_is_exactly_full_is_within_its_limit(books_url: str)
          WHERE user_id = 'ben' AND request_id = 'many0'"""
     findings = await found_after(books_url, nudge)
     assert findings.counts["windows_within_limits"] == 1
+
+
+async def test_a_window_is_held_against_the_limit_of_its_own_moment(books_url: str) -> None:
+    """A limit that was lowered later makes no violation of what was admitted before; shadow mode makes none at all."""
+    later = "UPDATE generations SET window_limit = 5 WHERE user_id = 'ben' AND request_id = 'many0'"
+    assert (await found_after(books_url, later)).counts["windows_within_limits"] == 0
+    broken = "UPDATE generations SET window_limit = 5 WHERE user_id = 'ben' AND request_id = 'many30'"
+    assert (await found_after(books_url, broken)).counts["windows_within_limits"] == 1
+    shadow = "UPDATE generations SET window_limit = NULL, window_s = NULL WHERE request_id = 'many30'"
+    assert (await found_after(books_url, shadow)).counts["windows_within_limits"] == 0
 
 
 async def test_an_audit_sees_one_moment_only(books_url: str) -> None:

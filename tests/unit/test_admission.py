@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import admission
+from models import admission, answers
 from models.accounts import Account
-from models.admission import Admitted, Conflicting, Dead, Facts, InsufficientCredits, Invalid, RateLimited, Repeated
+from models.admission import (
+    Admitted,
+    Conflicting,
+    Dead,
+    Facts,
+    InsufficientCredits,
+    Invalid,
+    PartitionState,
+    RateLimited,
+    Repeated,
+    TooManyInFlight,
+)
 from models.facts import read_prediction, read_stored
 from models.grants import read_grant
+from models.operations import OPERATIONS, POLICIES, Mode, Policy
 from models.outputs import dead_letter, traceparent_of
 from models.queueing import read_admitted
 from models.requests import read_request
-from models.windows import WindowLog
 from tests.unit.records import FakeRecord, request_value
 
 
-def decide(records: list[FakeRecord], facts: Facts, windows: WindowLog | None = None, clock_ms: int = 0):
+def decide(
+    records: list[FakeRecord],
+    facts: Facts,
+    state: PartitionState | None = None,
+    clock_ms: int = 0,
+    policies: Mapping[str, Policy] = POLICIES,
+):
     inputs = [read_request(record.key, record.value) for record in records]
-    return (*admission.decide(records, inputs, facts, windows or WindowLog(), clock_ms), inputs)
+    return (*admission.decide(records, inputs, facts, state or PartitionState(), policies, clock_ms), inputs)
 
 
 def with_credits(balance: int, *, unlimited: bool = False) -> Facts:
@@ -67,9 +86,9 @@ def test_a_refused_large_charge_does_not_block_a_smaller_later_one() -> None:
 
 
 def test_a_request_refused_for_credits_takes_no_place_in_the_window() -> None:
-    windows = WindowLog()
-    decide([FakeRecord(request_value())], with_credits(0), windows)
-    assert windows.users() == 0
+    state = PartitionState()
+    decide([FakeRecord(request_value())], with_credits(0), state)
+    assert state.windows.users() == 0
 
 
 def test_a_user_without_an_account_has_no_credits() -> None:
@@ -120,7 +139,7 @@ def test_bad_content_with_good_ids_is_answered_invalid_by_field(value: bytes, fi
     assert isinstance(decisions[0], Invalid)
     assert decisions[0].errors[0].field == field
     assert effects.entries == []
-    (output,) = admission.render([record], inputs, decisions)
+    (output,) = answers.render([record], inputs, decisions)
     assert msgspec.json.decode(output[2])["reason"] == "invalid"
 
 
@@ -147,7 +166,7 @@ def test_bytes_without_ids_go_to_the_dead_letters_byte_for_byte(value: bytes | N
     decisions, _, _, inputs = decide([record], with_credits(5))
     assert isinstance(decisions[0], Dead)
     assert decisions[0].reason == reason
-    ((topic, key, body, headers),) = admission.render([record], inputs, decisions)
+    ((topic, key, body, headers),) = answers.render([record], inputs, decisions)
     assert (topic, key, body) == ("dead-letters.v1", b"u1", value)
     found = dict(headers)
     assert found["x"] == b"y"
@@ -176,7 +195,7 @@ def test_whatever_is_sent_is_answered_or_buried(value: bytes) -> None:
     record = FakeRecord(value)
     decisions, _, _, inputs = decide([record], with_credits(5))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(decisions), type=list[admission.Decision]) == decisions
-    assert len(admission.render([record], inputs, decisions)) >= 1
+    assert len(answers.render([record], inputs, decisions)) >= 1
     for read in (read_grant, lambda key, value: read_prediction(value), lambda key, value: read_stored(value)):
         assert read(b"u1", value) is not None
     assert read_admitted(value) is not None
@@ -204,14 +223,14 @@ def test_decisions_survive_packing_and_render_the_same_events() -> None:
     packed = msgspec.msgpack.encode(decisions)
     unpacked = msgspec.msgpack.decode(packed, type=list[admission.Decision])
     assert unpacked == decisions
-    assert admission.render(records, inputs, unpacked) == admission.render(records, inputs, decisions)
+    assert answers.render(records, inputs, unpacked) == answers.render(records, inputs, decisions)
 
 
 def test_every_answer_carries_cloudevents_headers_and_passes_traceparent_on() -> None:
     trace = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     record = FakeRecord(request_value(), headers=[trace])
     decisions, _, _, inputs = decide([record], with_credits(1))
-    admitted, changed = admission.render([record], inputs, decisions)
+    admitted, changed = answers.render([record], inputs, decisions)
     headers = dict(admitted[3])
     assert headers["ce_id"] == b"u1/r1/admitted"
     assert headers["ce_type"] == b"generations.admitted.v1"
@@ -223,7 +242,7 @@ def test_every_answer_carries_cloudevents_headers_and_passes_traceparent_on() ->
 def test_a_refusal_says_what_a_product_can_show() -> None:
     records = [FakeRecord(request_value(f"r{n}"), offset=n) for n in range(31)]
     decisions, _, _, inputs = decide(records, with_credits(30))
-    event = msgspec.json.decode(admission.render(records[30:], inputs[30:], decisions[30:])[0][2])
+    event = msgspec.json.decode(answers.render(records[30:], inputs[30:], decisions[30:])[0][2])
     assert event == {
         "request_id": "r30",
         "user_id": "u1",
@@ -236,3 +255,57 @@ def test_a_refusal_says_what_a_product_can_show() -> None:
         "remaining": 0,
         "retry_after_s": 60.0,
     }
+
+
+def test_every_operation_costs_and_is_limited_by_itself() -> None:
+    options = {
+        "video.animation": {"image_url": "https://pictures.example/1.jpg"},
+        "training.model": {"images": [f"https://pictures.example/{n}.jpg" for n in range(5)]},
+    }
+    for name, operation in OPERATIONS.items():
+        state, budget = PartitionState(), operation.cost * (operation.policy.limit + 1)
+        records = [
+            FakeRecord(request_value(f"r{n}", operation=name, options=options.get(name, {})), offset=n)
+            for n in range(operation.policy.limit + 1)
+        ]
+        decisions, effects, _, _ = decide(records, with_credits(budget), state)
+        assert [type(decision) for decision in decisions] == [Admitted] * operation.policy.limit + [RateLimited]
+        assert {entry.amount for entry in effects.entries} == {-operation.cost}
+        others = [
+            FakeRecord(request_value(f"o{n}", operation=other, options=options.get(other, {})))
+            for n, other in enumerate(OPERATIONS)
+            if other != name
+        ]
+        assert {type(decision) for decision in decide(others, with_credits(100), state)[0]} == {Admitted}
+
+
+def test_shadow_mode_admits_what_it_would_refuse_and_counts_it() -> None:
+    policies = POLICIES | {"maya.image": replace(POLICIES["maya.image"], limit=1, mode=Mode.SHADOW)}
+    records = [FakeRecord(request_value(f"r{n}"), offset=n) for n in range(3)]
+    decisions, effects, _, _ = decide(records, with_credits(9), policies=policies)
+    assert {type(decision) for decision in decisions} == {Admitted}
+    assert effects.shadowed == {"maya.image": 2}
+    assert {(row.window_limit, row.window_s) for row in effects.generations} == {(None, None)}
+
+
+def test_rows_keep_the_limit_that_was_enforced() -> None:
+    policies = POLICIES | {"maya.image": replace(POLICIES["maya.image"], limit=7, window_s=9)}
+    _, effects, _, _ = decide([FakeRecord(request_value())], with_credits(9), policies=policies)
+    assert [(row.window_limit, row.window_s) for row in effects.generations] == [(7, 9)]
+
+
+def test_a_request_over_the_cap_of_unfinished_ones_is_refused_and_not_charged() -> None:
+    policies = POLICIES | {"maya.image": replace(POLICIES["maya.image"], max_in_flight=2)}
+    state = PartitionState()
+    state.in_flight.restart(policies["maya.image"])
+    records = [FakeRecord(request_value(f"r{n}"), offset=n) for n in range(3)]
+    decisions, effects, _, inputs = decide(records, with_credits(9), state, policies=policies)
+    assert decisions[2] == TooManyInFlight("maya.image", 30, 60, 28, 2)
+    assert len(effects.entries) == 2
+    event = msgspec.json.decode(answers.render(records[2:], inputs[2:], decisions[2:])[0][2])
+    assert (event["reason"], event["max_in_flight"]) == ("rate_limited", 2)
+    assert event["message"] == "You have 2 image generation requests under way. Try again when one is done."
+    state.in_flight.forget([("u1", "r0")])
+    assert isinstance(
+        decide([FakeRecord(request_value("r9"))], with_credits(9), state, policies=policies)[0][0], Admitted
+    )

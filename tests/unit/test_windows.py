@@ -62,6 +62,24 @@ def test_a_limit_of_zero_admits_nobody() -> None:
     assert WindowLog().free_at_ms(closed, "u", 100) == 5_100
 
 
+def test_a_window_that_has_grown_needs_older_entries_than_were_kept() -> None:
+    short, long = Policy("p", limit=3, window_s=10), Policy("p", limit=3, window_s=60)
+    windows = WindowLog()
+    windows.restart(short)
+    assert windows.keeps_enough(short)
+    assert not windows.keeps_enough(long)
+    windows.restart(long)
+    assert windows.keeps_enough(long)
+
+
+def test_a_window_that_shrank_and_grew_again_needs_its_entries_loaded() -> None:
+    short, long = Policy("p", limit=3, window_s=10), Policy("p", limit=3, window_s=60)
+    windows = WindowLog()
+    windows.restart(long)
+    assert windows.keeps_enough(short)
+    assert not windows.keeps_enough(long)
+
+
 class Naive:
     """Keeps every admission for ever and counts."""
 
