@@ -168,21 +168,23 @@ class DeliverySession:
         await self._publish(self._step.render(decided, inputs, decisions))
         log.info("outputs published again", stream=self._step.stream, partition=self._partition, records=len(decided))
 
-    async def _decide_and_publish(self, records: Sequence[Record]) -> None:
+    async def _decide_and_publish(self, records: Sequence[Record], *, tried_again: bool = False) -> None:
         inputs = [self._read(record) for record in records]
         try:
             outputs = await self._tried(lambda: self._decide(records, inputs), "step waits")
         except (Fenced, asyncio.CancelledError):
             raise
         except Exception as error:
-            await self._isolate(records, inputs, error)
+            await self._isolate(records, inputs, error, tried_again)
             return
         self._broken_in_a_row = 0
         await self._publish(outputs)
         crash_point(self._step.stream, 4)  # outputs are out, the offset is not acked: they are published again
         self._stored = {}
 
-    async def _isolate(self, records: Sequence[Record], inputs: Sequence[Any], error: Exception) -> None:
+    async def _isolate(
+        self, records: Sequence[Record], inputs: Sequence[Any], error: Exception, tried_again: bool
+    ) -> None:
         """A decision broke. Go on in halves until the record that breaks it stands alone; that one is dead."""
         if isinstance(error, NOT_THE_RECORD) or self._broken_in_a_row >= BROKEN_IN_A_ROW_MAX:
             raise error
@@ -192,6 +194,10 @@ class DeliverySession:
             await self._decide_and_publish(records[half:])
             return
         record = records[0]
+        if not tried_again:
+            # Another partition may have been first, with the same grant id, say: deciding again sees what it wrote.
+            await self._decide_and_publish(records, tried_again=True)
+            return
         log.error("decision broken", stream=self._step.stream, offset=record.offset, why=repr(error), exc_info=error)
         if isinstance(inputs[0], Unreadable):
             raise error
