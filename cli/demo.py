@@ -62,7 +62,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def _run_to_the_end(system: System, requests: int, per_s: float) -> tuple[dict[str, int | float], bool]:
-    from adapters.audit import audit
+    from cli.audit import audit_all
     from cli.demo_run import Run
     from cli.demo_sheet import ContactSheet
     from cli.demo_traffic import users_for, wishes
@@ -83,7 +83,7 @@ async def _run_to_the_end(system: System, requests: int, per_s: float) -> tuple[
     await sheet.refresh(run.tally)
     typer.echo(f"contact sheet: {sheet.path}", err=True)
     typer.echo("checking the books", err=True)
-    findings = await audit(system.settings.require("postgres"))
+    findings = await audit_all(system.settings)
     _tell_violations(findings)
     completed = run.tally.counts["completed"]
     return run.tally.summary(run.seconds, findings.violations), completed == requests and not findings.violations
@@ -121,12 +121,12 @@ async def _tell_progress(run: Run, requests: int) -> None:
 
 
 def _tell_violations(findings: Findings) -> None:
-    from models.audit import INVARIANTS
+    from models.audit import SENTENCES
 
     for invariant, count in findings.counts.items():
         if count:
             example = findings.examples.get(invariant, "")
-            typer.echo(f"{invariant}: {count} violations, such as {example}: {INVARIANTS[invariant]}", err=True)
+            typer.echo(f"{invariant}: {count} violations, such as {example}: {SENTENCES[invariant]}", err=True)
 
 
 def _progress() -> Callable[[str], None]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from models.event_audit import EVENT_INVARIANTS
+
 DEADLINE_SLACK_S = 5 * 60
 
 INVARIANTS: dict[str, str] = {
@@ -33,6 +35,8 @@ INVARIANTS: dict[str, str] = {
     "progress_moves_forward": "No stream's next offset lies before its previous one.",
 }
 
+SENTENCES = INVARIANTS | EVENT_INVARIANTS
+
 
 @dataclass(slots=True)
 class Findings:
@@ -45,6 +49,10 @@ class Findings:
     def violations(self) -> int:
         """All together."""
         return sum(self.counts.values())
+
+    def and_also(self, others: Findings) -> Findings:
+        """Both together."""
+        return Findings({**self.counts, **others.counts}, {**self.examples, **others.examples})
 
     def add(self, invariant: str, count: int, example: str | None) -> None:
         """Count violations of one invariant. Raises KeyError: there is none of this name."""

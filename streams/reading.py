@@ -83,12 +83,13 @@ class Reader:
             ends = await self._consumer.end_offsets(self._consumer.assignment())
         self._seek(ends)
 
-    async def start_at_beginning(self, partition: int | None = None) -> None:
-        """Read all that is kept."""
+    async def start_at_beginning(self, partition: int | None = None) -> dict[TopicPartition, int]:
+        """Read all that is kept; returns the offset that each partition begins with."""
         await self._assign(partition)
         async with _bounded():
-            first = await self._consumer.beginning_offsets(self._consumer.assignment())
+            first: dict[TopicPartition, int] = await self._consumer.beginning_offsets(self._consumer.assignment())
         self._seek(first)
+        return first
 
     async def start_at_time(self, at_ms: int, partition: int | None = None) -> None:
         """Read what was appended at this broker time or later."""

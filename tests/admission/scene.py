@@ -5,13 +5,33 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from urllib.request import urlopen
 
 from adapters.audit import audit
-from models.topics import ADMITTED, REJECTED, REQUESTED
+from models.accounts import Cause, CreditsChanged, credits_changed
+from models.outputs import EventStamp
+from models.topics import ADMITTED, CREDITS, REJECTED, REQUESTED
+from streams.event_audit import audit_events
+from streams.partitioning import partition_of
+from streams.publisher import Publisher
 from tests.faults.harness import Worker, World, request
 from tests.support.waiting import eventually
+
+
+async def fund(world: World, users: Sequence[str], amount: int) -> None:
+    """Give credits before any worker runs: the entries, and the events that go with them."""
+    await world.open_accounts(users, amount)
+    stamp = EventStamp(CREDITS, "grants")
+    publisher = Publisher(world.settings.require("kafka"), client_id="fund", topic_prefix=world.settings.topic_prefix)
+    try:
+        for user in users:
+            event = CreditsChanged(user, amount, 1, False, Cause("bonus", f"g-{user}", amount))
+            place = partition_of(user, world.settings.partitions)
+            await publisher.publish(place, [credits_changed(stamp, user.encode(), event)])
+    finally:
+        await publisher.close()
 
 
 async def ask(world: World, *rows: tuple[str, bytes], timeout_s: float = 20.0) -> list[dict[str, Any]]:
@@ -65,6 +85,6 @@ def metric(worker: Worker, name: str, **labels: str) -> float:
 
 
 async def assert_clean(world: World) -> None:
-    """The books have no violation."""
-    findings = await audit(world.settings.require("postgres"))
+    """The books have no violation, and neither have the events."""
+    findings = (await audit(world.settings.require("postgres"))).and_also(await audit_events(world.settings))
     assert findings.violations == 0, findings.examples

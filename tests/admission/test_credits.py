@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from models.topics import ADMITTED, CREDITS, DEAD_LETTERS, FAILED, GRANTED, PREDICTIONS, REQUESTED
-from tests.admission.scene import answers, ask, assert_clean, outcomes, requests
+from tests.admission.scene import answers, ask, assert_clean, fund, outcomes, requests
 from tests.faults.harness import World, event_ids, request
 from tests.support.waiting import eventually
 
@@ -77,7 +77,7 @@ async def test_a_grant_id_used_for_two_users_at_once_is_booked_for_one_of_them(w
 
 
 async def test_an_unlimited_user_is_limited_and_not_charged(world: World) -> None:
-    await world.open_accounts(["u"], 1)
+    await fund(world, ["u"], 1)
     async with world.database() as held:
         await held.execute("UPDATE accounts SET unlimited = true")
     await world.start().ready()

@@ -9,7 +9,7 @@ import pytest
 
 from models.operations import OPERATIONS
 from models.topics import DEAD_LETTERS, REQUESTED
-from tests.admission.scene import ask, assert_clean, outcomes
+from tests.admission.scene import ask, assert_clean, fund, outcomes
 from tests.faults.harness import World, request
 
 IMAGES = [f"https://pictures.example/{number}.jpg" for number in range(5)]
@@ -20,7 +20,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 async def test_every_operation_is_admitted_at_its_cost_and_limited_by_its_own_window(world: World) -> None:
-    await world.open_accounts(["u"], 1000)
+    await fund(world, ["u"], 1000)
     await world.start().ready()
     for name, operation in OPERATIONS.items():
         rows = [
@@ -39,7 +39,7 @@ async def test_every_operation_is_admitted_at_its_cost_and_limited_by_its_own_wi
 
 
 async def test_repeats_conflicts_and_refusals_are_answered_as_they_should_be(world: World) -> None:
-    await world.open_accounts(["u"], 5)
+    await fund(world, ["u"], 5)
     await world.start().ready()
     first, same = await ask(world, request("a", "u")), await ask(world, request("a", "u"))
     assert outcomes(first) == outcomes(same) == ["admitted"]
@@ -58,7 +58,7 @@ async def test_repeats_conflicts_and_refusals_are_answered_as_they_should_be(wor
 
 @pytest.fixture
 async def running(world: World) -> World:
-    await world.open_accounts(["u"], 50)
+    await fund(world, ["u"], 50)
     await world.start().ready()
     return world
 

@@ -7,7 +7,7 @@ import json
 from models.operations import Mode
 from models.topics import LIMITS, REQUESTED
 from streams.limit_levers import change_limits, count_refusals, read_policies
-from tests.admission.scene import ask, assert_clean, metric, outcomes, requests
+from tests.admission.scene import ask, assert_clean, fund, metric, outcomes, requests
 from tests.faults.harness import World, request
 from tests.support.waiting import eventually
 
@@ -21,13 +21,13 @@ async def changed(world: World, **change: object) -> int:
 
 
 async def test_a_change_holds_within_a_second_and_after_a_restart(world: World) -> None:
-    users = [f"u{number}" for number in range(100)]
-    await world.open_accounts(users, 10)
+    users = [f"u{number}" for number in range(40)]
+    await fund(world, users, 10)
     worker = await world.start().ready()
-    assert outcomes(await ask(world, *requests("u99", 3))) == ["admitted"] * 3
+    assert outcomes(await ask(world, *requests("u39", 3))) == ["admitted"] * 3
     changed_ms = await changed(world, limit=2)
     limited_ms = None
-    for user in users[:50]:
+    for user in users[:30]:
         found = await ask(world, *requests(user, 3))
         if "rate_limited" in outcomes(found):
             limited_ms = max(answer["at_ms"] for answer in found)
@@ -37,12 +37,12 @@ async def test_a_change_holds_within_a_second_and_after_a_restart(world: World) 
     assert limited_ms - changed_ms < 1000
     assert await worker.terminate() == 0
     await world.start().ready()
-    assert outcomes(await ask(world, *requests("u98", 3))) == ["admitted", "admitted", "rate_limited"]
+    assert outcomes(await ask(world, *requests("u38", 3))) == ["admitted", "admitted", "rate_limited"]
     await assert_clean(world)
 
 
 async def test_a_window_that_grows_counts_what_was_admitted_before_it_grew(world: World) -> None:
-    await world.open_accounts(["u"], 10)
+    await fund(world, ["u"], 10)
     await changed(world, limit=2, window_s=1)
     await world.start().ready()
     assert outcomes(await ask(world, *requests("u", 2))) == ["admitted", "admitted"]
@@ -64,7 +64,7 @@ async def test_a_window_that_grows_counts_what_was_admitted_before_it_grew(world
 
 
 async def test_shadow_mode_refuses_nobody_and_counts_whom_it_would_have_refused(world: World) -> None:
-    await world.open_accounts(["u"], 10)
+    await fund(world, ["u"], 10)
     await changed(world, limit=2, mode=Mode.SHADOW)
     worker = await world.start().ready()
     assert outcomes(await ask(world, *requests("u", 5))) == ["admitted"] * 5
@@ -73,7 +73,7 @@ async def test_shadow_mode_refuses_nobody_and_counts_whom_it_would_have_refused(
 
 
 async def test_the_cap_counts_unfinished_requests_also_after_a_restart(world: World) -> None:
-    await world.open_accounts(["u"], 10)
+    await fund(world, ["u"], 10)
     await changed(world, max_in_flight=2)
     worker = await world.start().ready()
     found = await ask(world, *requests("u", 3))
@@ -96,7 +96,7 @@ async def test_the_cap_counts_unfinished_requests_also_after_a_restart(world: Wo
 
 
 async def test_a_bad_change_is_counted_and_changes_nothing(world: World) -> None:
-    await world.open_accounts(["u"], 100)
+    await fund(world, ["u"], 100)
     worker = await world.start().ready()
     bad = {"policy": MAYA, "limit": -1, "window_s": 60}
     await world.produce(LIMITS, [(MAYA, json.dumps(bad).encode()), ("no.policy", b"{}"), (MAYA, b"\xff")])
@@ -110,7 +110,7 @@ async def test_a_bad_change_is_counted_and_changes_nothing(world: World) -> None
 
 
 async def test_whoever_hits_a_limit_most_is_found(world: World) -> None:
-    await world.open_accounts(["loud", "quiet"], 100)
+    await fund(world, ["loud", "quiet"], 100)
     await world.start().ready()
     await ask(world, *requests("quiet", 31), *requests("loud", 36))
     found, is_complete = await count_refusals(world.settings, 0, timeout_s=20)

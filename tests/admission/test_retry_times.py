@@ -8,6 +8,7 @@ import time
 
 from models.topics import ADMITTED, REJECTED, REQUESTED
 from streams.limit_levers import change_limits
+from tests.admission.scene import fund
 from tests.faults.harness import World, request
 
 WINDOW_MS = 1000
@@ -15,7 +16,7 @@ NEAR_MS = 100
 
 
 async def test_a_retry_just_after_the_told_moment_succeeds_and_one_just_before_is_refused(world: World) -> None:
-    await world.open_accounts(["u"], 100)
+    await fund(world, ["u"], 100)
     await change_limits(world.settings, "maya.image", {"limit": 2, "window_s": 1})
     await world.start().ready()
     # Trying all the time, so that there are retries close to every told moment on both sides.

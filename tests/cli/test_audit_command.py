@@ -18,7 +18,7 @@ def run_audit_command(books_url: str, monkeypatch: pytest.MonkeyPatch, *argument
     monkeypatch.setenv("DARKROOM_POSTGRES", books_url)
     app = typer.Typer()
     audit.register(app)
-    return CliRunner().invoke(app, list(arguments))
+    return CliRunner().invoke(app, ["--books-only", *arguments])
 
 
 def break_books(books_url: str) -> None:
