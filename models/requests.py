@@ -24,9 +24,12 @@ TRAINING_IMAGES_MIN = 5
 TRAINING_IMAGES_MAX = 30
 
 _ID = re.compile(ID_PATTERN)
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9._:\-]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
+# The same with its characters left to be checked: two patterns a request would take longer than the decoding.
+_IdLength = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Url = Annotated[str, msgspec.Meta(pattern=URL_PATTERN)]
 
 
@@ -51,8 +54,8 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A well-formed request: `generations.requested.v1`."""
 
-    request_id: Id
-    user_id: Id
+    request_id: _IdLength
+    user_id: _IdLength
     operation: str
     prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=PROMPT_CHARACTERS_MAX)]
     options: Options = Options()
@@ -111,6 +114,8 @@ def read_request(key: bytes | None, value: bytes | None) -> Request | MalformedR
     try:
         request = _request_decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _explain(key, value)
+    if _FORBIDDEN.search(request.request_id + request.user_id):
         return _explain(key, value)
     operation = OPERATIONS.get(request.operation)
     if operation is None or key != request.user_id.encode() or not _is_storable(request.prompt):

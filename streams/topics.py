@@ -32,7 +32,10 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def apply_topics(settings: Settings) -> list[str]:
-    """Create the topics that are missing; existing ones are left as they are. Returns the names created."""
+    """Create the topics that are missing; existing ones are left as they are. Returns the names created.
+
+    Raises Unavailable.
+    """
     wanted = [
         NewTopic(
             settings.topic_prefix + topic.name,
@@ -54,7 +57,20 @@ async def apply_topics(settings: Settings) -> list[str]:
                 raise Unavailable("Kafka", f"could not create {name}: {for_code(code).__name__}")
             if code == 0:
                 created.append(name)
+        await _until_led(admin, [topic.name for topic in missing])
         return created
+
+
+async def _until_led(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """A new topic is usable a moment after it is made: when every partition has a leader. Bounded by the caller."""
+    while True:
+        described = await admin.describe_topics(names)
+        if all(
+            not topic["error_code"] and all(partition["leader"] >= 0 for partition in topic["partitions"])
+            for topic in described
+        ):
+            return
+        await asyncio.sleep(0.05)
 
 
 async def check_topics(settings: Settings) -> list[str]:
