@@ -127,6 +127,9 @@ def _say_outcome(answer: Answer | None, waited_s: float) -> None:
         raise NotDone(f"{_word(answer)} ({body['reason']}): {body['message']}")
     took_ms = answer.at_ms - answer.sent_ms
     when = f"completed after {took_ms} ms" if took_ms >= 0 else "completed before: this is the same request again"
+    if model := body.get("model"):
+        typer.echo(f"{when}; {model['trigger_word']} calls the model {model['version']}")
+        return
     typer.echo(f"{when}; pictures:")
     for image in body["images"]:
         typer.echo(f"  {image['url']}  {image['width']}x{image['height']}")

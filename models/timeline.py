@@ -105,9 +105,14 @@ _SAYS: dict[str, _Says] = {
     CREDITS: lambda body: f"{body['cause']['kind']} {body['cause']['amount']:+d}, balance {body['balance']}",
     PREDICTIONS: lambda body: f"{body['status']}, told by the {body['source']}",
     STORED: lambda body: f"{len(body['images'])} stored, {len(body.get('missing', ()))} missing",
-    COMPLETED: lambda body: f"{len(body['images'])} pictures, cost {body['cost']}, refunded {body['refunded']}",
+    COMPLETED: lambda body: f"{_made(body)}, cost {body['cost']}, refunded {body['refunded']}",
     FAILED: lambda body: f"{body['reason']}: {body['message']}",
 }
+
+
+def _made(body: Mapping[str, Any]) -> str:
+    model = body.get("model")
+    return f"model {model['version']}" if model else f"{len(body['images'])} pictures"
 
 
 def _provider_moments(events: Iterable[Event]) -> list[Moment]:

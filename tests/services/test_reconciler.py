@@ -33,10 +33,10 @@ async def test_a_poll_that_tells_nothing_new_is_not_published(world: World) -> N
         polls = 0
         get = world.provider.get
 
-        async def counting(prediction_id: str) -> dict[str, object]:
+        async def counting(*given: str) -> dict[str, object]:
             nonlocal polls
             polls += 1
-            return await get(prediction_id)
+            return await get(*given)
 
         world.provider.get = counting  # type: ignore[method-assign]
 
@@ -121,12 +121,12 @@ async def test_a_search_that_fails_lets_nothing_be_tried_again(world: World) -> 
     await world.queue("u1", "x1", prompt="a lake [[fault:lost_answer]]")
     list_page, searches = world.provider.list_page, 0
 
-    async def failing(cursor: str | None) -> tuple[list[dict[str, object]], str | None]:
+    async def failing(*given: str | None) -> tuple[list[dict[str, object]], str | None]:
         nonlocal searches
         searches += 1
         if searches <= 2:
             raise ProviderBusy("it does not answer, says the test")
-        return await list_page(cursor)
+        return await list_page(*given)
 
     world.provider.list_page = failing  # type: ignore[method-assign]
     async with world.running(world.dispatcher(), world.reconciler()):
@@ -138,7 +138,7 @@ async def test_a_search_that_fails_lets_nothing_be_tried_again(world: World) -> 
 async def test_a_search_that_did_not_see_all_lets_nothing_be_tried_again(world: World) -> None:
     await world.queue("u1", "y1", prompt="a lake [[fault:lost_answer]]")
 
-    async def endless(cursor: str | None) -> tuple[list[dict[str, object]], str | None]:
+    async def endless(*given: str | None) -> tuple[list[dict[str, object]], str | None]:
         return [{"id": "p1", "created_at": "2099-01-01T00:00:00Z"}], "cursor=more"
 
     world.provider.list_page = endless  # type: ignore[method-assign]

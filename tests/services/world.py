@@ -25,8 +25,9 @@ from agents.gallery import GalleryStep
 from agents.settle import SettleStep
 from models.errors import Unavailable
 from models.facts import read_prediction, read_stored
+from models.operations import OPERATIONS
 from models.outputs import Header
-from models.provider_work import Model
+from models.provider_work import Models
 from models.topics import PREDICTIONS
 from services.dispatcher import Dispatcher
 from services.keeper import Keeper
@@ -37,7 +38,7 @@ from streams.facts import FactPublisher
 from tests.support.waiting import eventually
 from tests.unit.records import FakeRecord
 
-MODEL = Model("emulator/flux")
+MODELS = Models("emulator/flux", "emulator/video", "emulator/trainer:v1")
 
 
 @dataclass
@@ -128,17 +129,18 @@ class World:
 
     def dispatcher(self, **changed: Any) -> Dispatcher:
         options: dict[str, Any] = {
-            "model": MODEL,
+            "models": MODELS,
             "webhook_base_url": self.webhook_base_url,
             "per_minute": 100_000,
+            "per_hour_max": 0,
             "timeout_s": 0.6,
             "start_window_s": 0.2,
             "poll_after_s": 0.3,
-        } | changed
+        } | with_deadlines(changed)
         return Dispatcher(self.pool, self.provider, FactPublisher(self.publisher, "dispatcher"), **options)
 
     def reconciler(self, **changed: Any) -> Reconciler:
-        options: dict[str, Any] = {"model": MODEL, "timeout_s": 0.6, "poll_after_s": 0.3} | changed
+        options: dict[str, Any] = {"timeout_s": 0.6, "poll_after_s": 0.3} | with_deadlines(changed)
         return Reconciler(self.pool, self.provider, FactPublisher(self.publisher, "reconciler"), **options)
 
     def keeper(self, **changed: Any) -> Keeper:
@@ -165,6 +167,12 @@ class World:
         return len((await self.counts())["requests"].get(f"{user_id}/{request_id}", []))
 
 
+def with_deadlines(options: dict[str, Any]) -> dict[str, Any]:
+    """`deadline_s` is the same for every operation."""
+    deadline_s = options.pop("deadline_s", None)
+    return options if deadline_s is None else options | {"deadlines_s": dict.fromkeys(OPERATIONS, deadline_s)}
+
+
 async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 15.0) -> None:
     """Wait for a condition; fails saying that `what` did not happen."""
     await eventually(condition, timeout_s, f"not seen: {what}")
@@ -174,7 +182,9 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: 
 async def world_on(database_url: str, emulator_url: str, blobs: str) -> AsyncIterator[World]:
     """A world on a migrated, empty database."""
     pool = await asyncpg.create_pool(database_url, min_size=0, max_size=8)
-    provider = ReplicateProvider(api_token="r8_test", base_url=emulator_url, timeout_s=0.6)
+    provider = ReplicateProvider(
+        api_token="r8_test", base_url=emulator_url, timeout_s=0.6, training_destination="emulator/trained"
+    )
     downloads = Downloads(allowed_hosts=(), trusted_hosts=("127.0.0.1",), timeout_s=5.0)
     try:
         yield World(pool, provider, emulator_url, Settling(pool), open_blobs(blobs), downloads)
