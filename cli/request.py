@@ -1,4 +1,4 @@
-"""`darkroom request` and `darkroom grant`: producers for a person."""
+"""`darkroom request`, `darkroom cancel` and `darkroom grant`: producers for a person."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cli.here import settings_here
 from models.errors import DarkroomError
 
 if TYPE_CHECKING:
+    from models.cancelling import CancelRequested
     from models.grants import Grant
     from models.requests import Request
     from streams.outcomes import Answer
@@ -60,6 +61,17 @@ def register(app: typer.Typer) -> None:
         asyncio.run(_request(settings_here(), asked, timeout_s if wait else None, as_json))
 
     @app.command()
+    def cancel(
+        user: User,
+        request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The request's id.")],
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Stop a request: one that has not succeeded yet is given up and refunded."""
+        from streams.producer import new_cancel
+
+        asyncio.run(_cancel(settings_here(), new_cancel(user, request_id), as_json))
+
+    @app.command()
     def grant(
         user: User,
         amount: Annotated[int, typer.Argument(metavar="AMOUNT", help="Credits, 1 to 1,000,000.")],
@@ -71,6 +83,15 @@ def register(app: typer.Typer) -> None:
         from streams.producer import new_grant
 
         asyncio.run(_grant(settings_here(), new_grant(user, amount, kind, grant_id=grant_id or None), as_json))
+
+
+async def _cancel(settings: Settings, wish: CancelRequested, as_json: bool) -> None:
+    from streams.producer import Producer
+
+    async with Producer(settings) as producer:
+        place = await producer.cancel(wish)
+    facts = {"request_id": wish.request_id, "user_id": wish.user_id, **place._asdict()}
+    typer.echo(json.dumps(facts) if as_json else f"{wish.request_id} is to be cancelled")
 
 
 async def _grant(settings: Settings, grant: Grant, as_json: bool) -> None:

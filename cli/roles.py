@@ -11,6 +11,7 @@ from adapters.credit_cache import CreditCache
 from adapters.postgres import Pool, close_pool, open_pool
 from agents.admit import AdmitStep
 from agents.cache import CacheProjector
+from agents.cancel import CancelStep
 from agents.gallery import GalleryStep
 from agents.generate import GenerateStep
 from agents.grants import GrantsStep
@@ -77,7 +78,7 @@ def steps_of(role: Role, settings: Settings) -> list[Step]:
     """The delivery steps of a role."""
     if role is Role.ADMISSION:
         return [AdmitStep(settings.partitions), GrantsStep()]
-    return [GenerateStep(), SettleStep(), GalleryStep(settings.images_url)]
+    return [GenerateStep(), SettleStep(), GalleryStep(settings.images_url), CancelStep()]
 
 
 def add_step(app: RoleApp, step: Step, settings: Settings, pool: Pool, publisher: Publisher) -> None:

@@ -31,7 +31,7 @@ UPDATE generations g
        due_at = CASE WHEN new.state = 'storing' THEN now()
                      WHEN new.ended THEN NULL
                      WHEN g.cancel_requested_at IS NOT NULL THEN now()
-                     ELSE g.due_at END
+                     ELSE coalesce(g.due_at, now()) END
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::boolean[])
     AS new (user_id, request_id, state, prediction_id, output_urls, refunded, reason, ended)
  WHERE g.user_id = new.user_id AND g.request_id = new.request_id;

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import build_app
+from cli.main import build_app, run
 from models.outputs import Output
-from models.topics import REQUESTED
+from models.topics import CANCEL_REQUESTED, REQUESTED
 from streams.reading import Reader
 from streams.settings import Settings, variable_of
 from tests.cli.events import admitted, completed, failed, publish, rejected
@@ -100,3 +100,16 @@ def test_a_grant_is_sent_under_the_id_that_was_given(command: Callable[..., Resu
     done = command("grant", "ada", "7", "--kind", "bonus", "--id", "g1", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["grant_id"] == "g1"
+
+
+def test_a_cancel_is_sent_to_the_user_s_partition(settings: Settings, command: Callable[..., Result]) -> None:
+    sent = command("request", "ada", "maya.image", "x", "--id", "r1", "--json")
+    done = command("cancel", "ada", "r1", "--json")
+    assert done.exit_code == 0
+    document = json.loads(done.stdout)
+    assert (document["topic"], document["user_id"], document["request_id"]) == (CANCEL_REQUESTED, "ada", "r1")
+    assert document["partition"] == json.loads(sent.stdout)["partition"]
+
+
+def test_a_cancel_of_what_cannot_be_an_id_is_wrong_use() -> None:
+    assert run(["cancel", "ada", "a/b"]) == 2

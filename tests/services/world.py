@@ -21,8 +21,10 @@ from adapters.blobs import ObjectBlobs, open_blobs
 from adapters.downloads import Downloads
 from adapters.postgres import Pool, transaction
 from adapters.provider import Provider, ReplicateProvider
+from agents.cancel import CancelStep
 from agents.gallery import GalleryStep
 from agents.settle import SettleStep
+from models.cancelling import CancelRequested, Decision
 from models.errors import Unavailable
 from models.facts import read_prediction, read_stored
 from models.operations import OPERATIONS
@@ -112,6 +114,13 @@ class World:
         await self.pool.execute(
             "INSERT INTO accounts (user_id, balance, version) VALUES ($1, 9, 1) ON CONFLICT DO NOTHING", user_id
         )
+
+    async def cancel(self, user_id: str, request_id: str) -> Decision:
+        """What the cancelling step makes of a user's wish."""
+        wish = CancelRequested(request_id, user_id)
+        async with transaction(self.pool) as held:
+            (decision,), _ = await CancelStep().apply(held, Batch(0, [FakeRecord(b"")], [wish], (), 0))
+        return decision
 
     async def row(self, user_id: str, request_id: str) -> asyncpg.Record:
         row = await self.pool.fetchrow(
