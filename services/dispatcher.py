@@ -17,7 +17,6 @@ import structlog
 from adapters.postgres import Pool, transaction
 from adapters.provider import Provider
 from adapters.work import (
-    Round,
     claim_queued,
     give_start_back,
     hand_back,
@@ -98,7 +97,10 @@ class Dispatcher:
     async def tick(self) -> int:
         """Claim a round and begin to submit it; returns its size. Raises Unavailable."""
         free = await self.hands.wait_free(AT_ONCE_MAX // 2, self.idle_s)
-        if free <= 0 or not await is_any_queued(self._pool):
+        if free <= 0:
+            return 0
+        if not await is_any_queued(self._pool):
+            self._watch_spending(False)
             return 0
         async with transaction(self._pool) as held:
             claimed = await claim_queued(
@@ -115,23 +117,22 @@ class Dispatcher:
             works = claimed.works
             if works:
                 crash_point(self.name, 1)  # nothing is committed: the rows stay queued
-        self._watch_spending(claimed)
+        if claimed.is_broken_off is not None:
+            PROVIDER_STARTED.set(claimed.started)
+            self._watch_spending(claimed.is_broken_off)
         if works:
             crash_point(self.name, 2)  # intent without a run: queued again once the start window has passed
         for work in works:
             self.hands.take(self._submit(work))
         return len(works)
 
-    def _watch_spending(self, claimed: Round) -> None:
-        if claimed.is_broken_off is None:
-            return
-        if claimed.is_broken_off and not self._is_broken_off:
-            log.warning("spending stopped, the queue is held", started=claimed.started, per_hour_max=self._per_hour_max)
-        elif self._is_broken_off and not claimed.is_broken_off:
-            log.info("spending goes on", started=claimed.started, per_hour_max=self._per_hour_max)
-        self._is_broken_off = claimed.is_broken_off
-        SPEND_BREAKER.set(self._is_broken_off)
-        PROVIDER_STARTED.set(claimed.started)
+    def _watch_spending(self, is_broken_off: bool) -> None:
+        if is_broken_off and not self._is_broken_off:
+            log.warning("spending stopped, the queue is held", per_hour_max=self._per_hour_max)
+        elif self._is_broken_off and not is_broken_off:
+            log.info("spending goes on", per_hour_max=self._per_hour_max)
+        self._is_broken_off = is_broken_off
+        SPEND_BREAKER.set(is_broken_off)
 
     async def _submit(self, work: Work) -> None:
         try:
