@@ -36,7 +36,8 @@ test: lint
 	exec $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 mixture: setup
-	MIXTURE_REQUESTS=$(REQUESTS) MIXTURE_SEED=$(SEED) exec $(BIN)/python -m pytest -q tests/services/test_mixture.py -k mixture_of_all
+	MIXTURE_REQUESTS=$(REQUESTS) MIXTURE_SEED=$(SEED) exec $(BIN)/python -m pytest -q \
+		tests/services/test_mixture.py tests/faults/test_mixture.py -k mixture_of_all
 
 lock:
 	command -v uv >/dev/null || { echo "lock: uv is not there; pip install uv" >&2; exit 1; }

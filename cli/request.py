@@ -42,11 +42,14 @@ def register(app: typer.Typer) -> None:
         num_outputs: Annotated[int | None, typer.Option(help="How many pictures.")] = None,
         aspect_ratio: Annotated[str | None, typer.Option(help="Such as 4:5.")] = None,
         seed: Annotated[int | None, typer.Option(help="For the same picture again.")] = None,
+        image_url: Annotated[str | None, typer.Option(help="The picture that a video begins with.")] = None,
+        image: Annotated[list[str] | None, typer.Option(help="A picture to train with; again for more.")] = None,
+        trigger_word: Annotated[str | None, typer.Option(help="The word that is to call the trained model.")] = None,
         wait: Annotated[bool, typer.Option("--wait", help="Until it has ended; exit 1 unless completed.")] = False,
         timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait.")] = WAIT_TIMEOUT_S,
         as_json: JsonFlag = False,
     ) -> None:
-        """Ask for pictures in a user's name."""
+        """Ask for pictures, a video or a trained model in a user's name."""
         from streams.producer import new_request
 
         asked = new_request(
@@ -57,6 +60,9 @@ def register(app: typer.Typer) -> None:
             num_outputs=num_outputs,
             aspect_ratio=aspect_ratio,
             seed=seed,
+            image_url=image_url,
+            images=tuple(image) if image else None,
+            trigger_word=trigger_word,
         )
         asyncio.run(_request(settings_here(), asked, timeout_s if wait else None, as_json))
 

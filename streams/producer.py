@@ -42,7 +42,7 @@ def new_id(kind: str) -> str:
 
 
 def new_request(user_id: str, operation: str, prompt: str, *, request_id: str | None = None, **options: Any) -> Request:
-    """A request; `options` are num_outputs, aspect_ratio and seed, None for the operation's own.
+    """A request; `options` are those of models/requests.py, None for the operation's own.
 
     Raises WrongUse: it would be answered `invalid`; the line names the field.
     """

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from adapters.generations import queue_generations
+from adapters.postgres import transaction
 from models.errors import ProviderBusy
+from models.provider_work import Model, Work, updated, webhook_url
+from models.requests import Options
+from streams.facts import FactPublisher
 
 from .door import open_door
 from .world import World, until
@@ -90,6 +95,21 @@ async def test_a_lost_run_announces_itself_before_anybody_searches(world: World)
             await ends(world, "storing")
     assert {source for _, source in world.publisher.statuses("w1")} == {"webhook"}
     assert await world.runs_of("u1", "w1") == 1
+
+
+async def test_a_run_of_a_request_that_is_not_queued_yet_is_adopted_and_looked_after(world: World) -> None:
+    """As after a restored database, which may know less than the provider."""
+    await world.queue("u1", "r1", state="admitted")
+    await world.pool.execute("UPDATE generations SET due_at = NULL, queued_at = NULL")
+    work = Work("u1", "r1", "maya.image", "a lake in the morning, r1", Options(), Model("emulator/flux"))
+    body = await world.provider.create(work, webhook_url("http://127.0.0.1:9", work))
+    await FactPublisher(world.publisher, "gateway").prediction(updated(work, body, "webhook"))
+    assert await world.state("u1", "r1") == "running"
+    async with transaction(world.pool) as held:
+        await queue_generations(held, [("u1", "r1")])
+    async with world.running(world.dispatcher(), world.reconciler()):
+        await ends(world, "storing")
+    assert await world.runs_of("u1", "r1") == 1
 
 
 async def test_twins_with_the_same_chosen_seed_wait_for_their_webhooks(world: World) -> None:

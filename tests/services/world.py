@@ -87,6 +87,7 @@ class World:
     publisher: Settling
     blobs: ObjectBlobs
     downloads: Downloads
+    timeout_s: float
     webhook_base_url: str = "http://127.0.0.1:9"
 
     async def queue(self, user_id: str, *request_ids: str, **columns: Any) -> None:
@@ -142,14 +143,14 @@ class World:
             "webhook_base_url": self.webhook_base_url,
             "per_minute": 100_000,
             "per_hour_max": 0,
-            "timeout_s": 0.6,
+            "timeout_s": self.timeout_s,
             "start_window_s": 0.2,
             "poll_after_s": 0.3,
         } | with_deadlines(changed)
         return Dispatcher(self.pool, self.provider, FactPublisher(self.publisher, "dispatcher"), **options)
 
     def reconciler(self, **changed: Any) -> Reconciler:
-        options: dict[str, Any] = {"timeout_s": 0.6, "poll_after_s": 0.3} | with_deadlines(changed)
+        options: dict[str, Any] = {"timeout_s": self.timeout_s, "poll_after_s": 0.3} | with_deadlines(changed)
         return Reconciler(self.pool, self.provider, FactPublisher(self.publisher, "reconciler"), **options)
 
     def keeper(self, **changed: Any) -> Keeper:
@@ -188,15 +189,15 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: 
 
 
 @asynccontextmanager
-async def world_on(database_url: str, emulator_url: str, blobs: str) -> AsyncIterator[World]:
-    """A world on a migrated, empty database."""
+async def world_on(database_url: str, emulator_url: str, blobs: str, *, timeout_s: float = 0.6) -> AsyncIterator[World]:
+    """A world on a migrated, empty database. `timeout_s` is how long the provider may take to answer."""
     pool = await asyncpg.create_pool(database_url, min_size=0, max_size=8)
     provider = ReplicateProvider(
-        api_token="r8_test", base_url=emulator_url, timeout_s=0.6, training_destination="emulator/trained"
+        api_token="r8_test", base_url=emulator_url, timeout_s=timeout_s, training_destination="emulator/trained"
     )
     downloads = Downloads(allowed_hosts=(), trusted_hosts=("127.0.0.1",), timeout_s=5.0)
     try:
-        yield World(pool, provider, emulator_url, Settling(pool), open_blobs(blobs), downloads)
+        yield World(pool, provider, emulator_url, Settling(pool), open_blobs(blobs), downloads, timeout_s)
     finally:
         await provider.close()
         await downloads.close()
