@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Most tests wait for servers and processes; two at a time fill two cores. 0 runs them one by one.
 WORKERS ?= 2
-TARGETS := demo test setup lint lock help
+# What make mixture asks for, and the seed it draws everything from; empty for a new one.
+REQUESTS ?= 2000
+SEED ?=
+TARGETS := demo test mixture setup lint lock help
 
 .PHONY: $(TARGETS)
 .SILENT:
@@ -11,6 +14,7 @@ TARGETS := demo test setup lint lock help
 help:
 	echo "make demo    everything from a clean checkout to a running system; ARGS='--requests 40 --exit' for a short one"
 	echo "make test    everything that must pass; ARGS='tests/devstack -k port' for a part of the tests"
+	echo "make mixture everything that can go wrong at once, REQUESTS=2000 times; SEED=… for the same again"
 	echo "make setup   the environment alone: .venv with the command darkroom in it"
 	echo "make lint    the checks of make test that run no code"
 	echo "make lock    write requirements.lock anew from pyproject.toml (needs uv)"
@@ -30,6 +34,10 @@ lint: setup
 
 test: lint
 	exec $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+mixture: setup
+	MIXTURE_REQUESTS=$(REQUESTS) MIXTURE_SEED=$(SEED) exec $(BIN)/python -m pytest -q \
+		tests/services/test_mixture.py tests/faults/test_mixture.py -k mixture_of_all
 
 lock:
 	command -v uv >/dev/null || { echo "lock: uv is not there; pip install uv" >&2; exit 1; }

@@ -11,8 +11,7 @@ import asyncpg
 from adapters.postgres import CONNECT_TIMEOUT_S, Connection, mapped_errors
 from adapters.queries import load_queries
 from models.audit import DEADLINE_SLACK_S, Findings
-from models.operations import OPERATIONS, Operation
-from models.provider_work import DEADLINE_S
+from models.operations import LONGEST_DEADLINE_S, OPERATIONS, Kind, Operation
 
 TIMEOUT_S = 600.0
 
@@ -56,14 +55,23 @@ async def audit(postgres_url: str, *, operations: Iterable[Operation] = OPERATIO
 async def audit_snapshot(connection: Connection, operations: Iterable[Operation]) -> Findings:
     """The same within a transaction of the caller's."""
     findings = Findings()
-    oldest = timedelta(seconds=DEADLINE_S + DEADLINE_SLACK_S)
-    for name in ("accounts", "chain", "charges", "refunds", "gallery", "outputs", "progress"):
+    operations = list(operations)
+    names = [operation.name for operation in operations]
+    trainings = [operation.name for operation in operations if operation.kind is Kind.TRAINING]
+    for name in ("accounts", "chain", "charges", "refunds", "predictions", "outputs", "progress"):
         _add(findings, await connection.fetchrow(_sql[name]))
-    _add(findings, await connection.fetchrow(_sql["states"], oldest))
+    for name in ("gallery", "models"):
+        _add(findings, await connection.fetchrow(_sql[name], trainings))
+    oldest = [_oldest(operation.deadline_s) for operation in operations]
+    _add(findings, await connection.fetchrow(_sql["states"], names, oldest, _oldest(LONGEST_DEADLINE_S)))
     enforced = {(row["operation"], row["window_s"]) for row in await connection.fetch(_sql["enforced_windows"])}
     for window in _windows(operations, enforced):
         _add(findings, await connection.fetchrow(_sql["window"], window.operations, window.weights, window.window_s))
     return findings
+
+
+def _oldest(deadline_s: float) -> timedelta:
+    return timedelta(seconds=deadline_s + DEADLINE_SLACK_S)
 
 
 def _add(findings: Findings, row: asyncpg.Record | None) -> None:

@@ -11,9 +11,11 @@ from adapters.queries import load_queries
 from models.facts import ImagesStored
 from models.gallery import GalleryRow
 from models.lifecycle import ENDED, State
+from models.requests import Options
 from models.settlement import Generation
 
 _sql = load_queries("generations")
+_options = msgspec.json.Decoder(Options)
 
 
 async def queue_generations(connection: Connection, identities: Collection[tuple[str, str]]) -> None:
@@ -39,6 +41,7 @@ async def lock_generations(
             row["prediction_id"],
             row["prompt"],
             row["admitted_at_ms"],
+            _options.decode(row["options"]),
         )
         for row in rows
     }

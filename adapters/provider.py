@@ -17,7 +17,7 @@ import msgspec
 from replicate import Client
 
 from models.errors import BadSetting, ProviderBusy, ProviderRefused, ProviderSilent
-from models.provider_work import Work, prediction_id_of, provider_input
+from models.provider_work import PREDICTIONS, TRAININGS, Work, prediction_id_of, provider_input
 
 CONNECT_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 64
@@ -36,7 +36,10 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.
 
 
 class Provider(Protocol):
-    """What the services need of a provider. Bodies are the provider's own JSON objects."""
+    """What the services need of a provider. Bodies are the provider's own JSON objects.
+
+    Runs are in one of two collections: PREDICTIONS, or TRAININGS, which answer in the same way.
+    """
 
     async def create(self, work: Work, webhook: str) -> dict[str, Any]:
         """Start a run; never tried again here. Returns its body, which has a good `id`.
@@ -44,13 +47,15 @@ class Provider(Protocol):
         Raises ProviderBusy: nothing was started. ProviderRefused: nothing ever will be. ProviderSilent: who knows.
         """
 
-    async def get(self, prediction_id: str) -> dict[str, Any]:
+    async def get(self, prediction_id: str, collection: str = PREDICTIONS) -> dict[str, Any]:
         """A run's body. Raises ProviderBusy; ProviderRefused: there is no such run."""
 
-    async def list_page(self, cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:
+    async def list_page(
+        self, cursor: str | None, collection: str = PREDICTIONS
+    ) -> tuple[list[dict[str, Any]], str | None]:
         """Runs, newest first, and the cursor of the next (older) page. Raises ProviderBusy."""
 
-    async def cancel(self, prediction_id: str) -> None:
+    async def cancel(self, prediction_id: str, collection: str = PREDICTIONS) -> None:
         """Stop a run; one that is over stays as it is. Raises ProviderBusy; ProviderRefused: no such run."""
 
     async def close(self) -> None:
@@ -58,12 +63,16 @@ class Provider(Protocol):
 
 
 class ReplicateProvider:
-    """Replicate by the `replicate` package. `base_url` empty is the real one; times in seconds."""
+    """Replicate by the `replicate` package. `base_url` empty is the real one; times in seconds.
 
-    def __init__(self, *, api_token: str, base_url: str, timeout_s: float) -> None:
+    `training_destination` is the `owner/name` under which trained versions are kept.
+    """
+
+    def __init__(self, *, api_token: str, base_url: str, timeout_s: float, training_destination: str = "") -> None:
         if base_url and not base_url.startswith(("http://", "https://")):
             raise BadSetting("REPLICATE_BASE_URL", "must start with http:// or https://")
         self._timeout_s = timeout_s
+        self._training_destination = training_destination
         limits = httpx.Limits(
             max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX, keepalive_expiry=KEEP_ALIVE_S
         )
@@ -77,7 +86,7 @@ class ReplicateProvider:
 
     async def create(self, work: Work, webhook: str) -> dict[str, Any]:
         """See Provider."""
-        path, body = _creation(work.model.reference)
+        path, body = self._creation(work)
         body |= {
             "input": provider_input(work),
             "webhook": webhook,
@@ -89,6 +98,10 @@ class ReplicateProvider:
         except _Problem as problem:
             if problem.status in _UNKNOWN_OUTCOME:
                 raise ProviderSilent(str(problem)) from None
+            if problem.status == 404 and work.collection == TRAININGS:
+                raise ProviderBusy(
+                    f"the trainer or its destination is not there, {problem}", OUR_FAULT_RETRY_S
+                ) from None
             raise problem.as_error() from None
         except _NOT_SENT as error:
             raise ProviderBusy(f"the provider cannot be reached: {error!r}") from error
@@ -99,19 +112,21 @@ class ReplicateProvider:
             raise ProviderSilent("the answer to a creation cannot be read")
         return answer
 
-    async def get(self, prediction_id: str) -> dict[str, Any]:
+    async def get(self, prediction_id: str, collection: str = PREDICTIONS) -> dict[str, Any]:
         """See Provider."""
         async with self._asking():
-            response = await self._client._async_request("GET", f"/v1/predictions/{quote(prediction_id, safe='')}")
+            response = await self._client._async_request("GET", f"/v1/{collection}/{quote(prediction_id, safe='')}")
         answer = _object_in(response)
         if answer is None:
             raise ProviderBusy("the answer about a prediction cannot be read")
         return answer
 
-    async def list_page(self, cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:
+    async def list_page(
+        self, cursor: str | None, collection: str = PREDICTIONS
+    ) -> tuple[list[dict[str, Any]], str | None]:
         """See Provider."""
         async with self._asking():
-            response = await self._client._async_request("GET", f"/v1/predictions{'?' + cursor if cursor else ''}")
+            response = await self._client._async_request("GET", f"/v1/{collection}{'?' + cursor if cursor else ''}")
         answer = _object_in(response)
         results = answer.get("results") if answer is not None else None
         if answer is None or not isinstance(results, list):
@@ -121,14 +136,24 @@ class ReplicateProvider:
         older = urlsplit(following).query if isinstance(following, str) else ""
         return [body for body in results if isinstance(body, dict)], older or None
 
-    async def cancel(self, prediction_id: str) -> None:
+    async def cancel(self, prediction_id: str, collection: str = PREDICTIONS) -> None:
         """See Provider."""
         async with self._asking():
-            await self._client._async_request("POST", f"/v1/predictions/{quote(prediction_id, safe='')}/cancel")
+            await self._client._async_request("POST", f"/v1/{collection}/{quote(prediction_id, safe='')}/cancel")
 
     async def close(self) -> None:
         """See Provider."""
         await self._client._async_client.aclose()
+
+    def _creation(self, work: Work) -> tuple[str, dict[str, Any]]:
+        """An official model has a path of its own, a training its trainer's; everything else goes by its version."""
+        name, _, version = work.model.reference.rpartition(":")
+        if work.collection == TRAININGS:
+            path = f"/v1/models/{quote(name)}/versions/{quote(version, safe='')}/trainings"
+            return path, {"destination": self._training_destination}
+        if not name and "/" in version:
+            return f"/v1/models/{quote(version)}/predictions", {}
+        return "/v1/predictions", {"version": version}
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
@@ -200,14 +225,6 @@ def _seconds(wish: object) -> float | None:
     except ValueError:
         return None
     return seconds if seconds is not None and 0 <= seconds < 86_400 else None
-
-
-def _creation(reference: str) -> tuple[str, dict[str, Any]]:
-    """An official model has a path of its own; everything else goes by its version."""
-    owner, slash, name = reference.partition("/")
-    if slash and ":" not in name:
-        return f"/v1/models/{quote(owner, safe='')}/{quote(name, safe='')}/predictions", {}
-    return "/v1/predictions", {"version": reference.rpartition(":")[2]}
 
 
 def _object_in(response: httpx.Response) -> dict[str, Any] | None:

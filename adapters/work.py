@@ -5,17 +5,18 @@ A claim is a short transaction; whatever is slow happens after it, under the row
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import asyncpg
 import msgspec
 
 from adapters.postgres import Connection, Pool, connection, transaction
 from adapters.queries import load_queries
-from models.operations import OPERATIONS
+from models.operations import DEADLINES_S, LONGEST_DEADLINE_S, OPERATIONS, Kind
 from models.pacing import Pace
 from models.pictures import StoringWork
-from models.provider_work import Model, Work
+from models.provider_work import Model, Models, Work
 from models.requests import Options
 
 CREATE_PACE = "create"
@@ -31,33 +32,61 @@ async def is_any_queued(pool: Pool) -> bool:
         return bool(await held.fetchval(_sql["any_queued"]))
 
 
+class Round(NamedTuple):
+    """What the dispatcher may submit now.
+
+    `started` is how much was begun within the last hour, over all workers, and `is_broken_off` whether the spend
+    breaker therefore holds the queue; None when that was not looked at.
+    """
+
+    works: list[Work]
+    started: int = 0
+    is_broken_off: bool | None = None
+
+
 async def claim_queued(
     held: Connection,
     pace: Pace,
-    model: Model,
+    models: Models,
     *,
     wanted: int,
     per_user_max: int,
+    per_hour_max: int,
     lease_s: float,
     look_after_s: float,
-    deadline_s: float,
-) -> list[Work]:
-    """queued -> submitting for as many as the pace allows, fairly, in the caller's transaction: that is the intent.
+    deadlines_s: Mapping[str, float] = DEADLINES_S,
+) -> Round:
+    """queued -> submitting for as many as pace and breaker allow, fairly, in the caller's transaction: the intent.
 
-    `look_after_s`: when the reconciler should ask what became of them. Empty while another worker is claiming.
+    `per_hour_max` 0 is no breaker. `look_after_s`: when the reconciler should ask what became of them. Empty while
+    another worker is claiming.
     """
     row = await _lock_pace(held, CREATE_PACE)
     if row is None:
-        return []
+        return Round([])
     granted = pace.granted(row["next_at_s"], row["now_s"], wanted)
     if not granted:
-        return []
+        return Round([])
+    # Under the pace's lock, so that no other worker begins anything between counting and claiming.
+    started: int = await held.fetchval(_sql["started_lately"])
+    if per_hour_max:
+        granted = min(granted, per_hour_max - started)
+        if granted <= 0:
+            return Round([], started, is_broken_off=True)
     rows = await held.fetch(
-        _sql["claim_queued"], granted, per_user_max, lease_s, look_after_s, deadline_s, list(OPERATIONS)
+        _sql["claim_queued"],
+        granted,
+        per_user_max,
+        lease_s,
+        look_after_s,
+        list(OPERATIONS),
+        [models.reference_for(operation.kind) for operation in OPERATIONS.values()],
+        [operation.kind is Kind.IMAGES for operation in OPERATIONS.values()],
+        [deadlines_s[name] for name in OPERATIONS],
     )
     if rows:
         await held.execute(_sql["write_pace"], CREATE_PACE, pace.next_at_s(row["next_at_s"], row["now_s"], len(rows)))
-    return [_work(row, model) for row in rows]
+    return Round([_work(row) for row in rows], started + len(rows), is_broken_off=False)
 
 
 async def hold_pace(pool: Pool, pace: Pace, hold_s: float) -> None:
@@ -85,8 +114,22 @@ async def hand_back(pool: Pool, work: Work, *, delay_s: float) -> bool:
         return bool(await held.fetchval(_sql["hand_back"], *work.identity, work.attempt, delay_s))
 
 
+async def give_start_back(pool: Pool, work: Work) -> None:
+    """What the provider has refused does not count as begun."""
+    async with connection(pool) as held:
+        await held.execute(_sql["give_start_back"], *work.identity)
+
+
+async def mark_cancelled(held: Connection, identities: Collection[tuple[str, str]]) -> None:
+    """Have the runs of these (user_id, request_id) stopped, in the caller's transaction."""
+    if identities:
+        await held.execute(
+            _sql["mark_cancelled"], [user for user, _ in identities], [request for _, request in identities]
+        )
+
+
 async def claim_overdue(
-    held: Connection, pace: Pace, model: Model, *, wanted: int, lease_s: float, look_after_s: float
+    held: Connection, pace: Pace, *, wanted: int, lease_s: float, look_after_s: float
 ) -> list[Work]:
     """Lease requests of which nothing was heard in time, as many as the pace of reading allows."""
     row = await _lock_pace(held, READ_PACE)
@@ -98,7 +141,7 @@ async def claim_overdue(
     rows = await held.fetch(_sql["claim_overdue"], granted, lease_s, look_after_s, list(OPERATIONS))
     if rows:
         await held.execute(_sql["write_pace"], READ_PACE, pace.next_at_s(row["next_at_s"], row["now_s"], len(rows)))
-    return [_work(row, model) for row in rows]
+    return [_work(row) for row in rows]
 
 
 async def release_overdue(pool: Pool, works: Sequence[Work]) -> None:
@@ -109,10 +152,14 @@ async def release_overdue(pool: Pool, works: Sequence[Work]) -> None:
         )
 
 
-async def claim_expired(pool: Pool, model: Model, *, wanted: int, deadline_s: float, look_after_s: float) -> list[Work]:
-    """Queued requests whose time is up; they are not shown again before `look_after_s`."""
+async def claim_given_up(
+    pool: Pool, *, wanted: int, look_after_s: float, deadlines_s: Mapping[str, float] = DEADLINES_S
+) -> list[Work]:
+    """Queued requests that are not to be submitted any more; they are not shown again before `look_after_s`."""
+    operations, deadlines = list(deadlines_s), list(deadlines_s.values())
     async with transaction(pool) as held:
-        return [_work(row, model) for row in await held.fetch(_sql["claim_expired"], wanted, deadline_s, look_after_s)]
+        rows = await held.fetch(_sql["claim_given_up"], wanted, operations, deadlines, LONGEST_DEADLINE_S, look_after_s)
+        return [_work(row) for row in rows]
 
 
 async def taken_predictions(pool: Pool, prediction_ids: Collection[str]) -> set[str]:
@@ -121,17 +168,19 @@ async def taken_predictions(pool: Pool, prediction_ids: Collection[str]) -> set[
         return {row["prediction_id"] for row in await held.fetch(_sql["taken_predictions"], list(prediction_ids))}
 
 
-async def read_rivals(pool: Pool, works: Sequence[Work], model: Model) -> list[Work]:
-    """Requests with the same prompts that may have a run which nobody knows of yet."""
+async def read_rivals(pool: Pool, works: Sequence[Work]) -> list[Work]:
+    """Requests that may ask for the same as these, and may have a run which nobody knows of yet."""
+    trainings = [work.operation for work in works if work.kind is Kind.TRAINING]
     async with connection(pool) as held:
-        rows = await held.fetch(_sql["rivals"], [work.prompt for work in works], list(OPERATIONS))
-        return [_work(row, model) for row in rows]
+        rows = await held.fetch(_sql["rivals"], [work.prompt for work in works], list(OPERATIONS), trainings)
+        return [_work(row) for row in rows]
 
 
 async def forget_service(pool: Pool) -> None:
-    """Drop what is older than fairness needs to remember."""
+    """Drop what is older than fairness and the spend breaker need to remember."""
     async with connection(pool) as held:
         await held.execute(_sql["forget_service"])
+        await held.execute(_sql["forget_starts"])
 
 
 async def claim_storing(held: Connection, *, wanted: int, lease_s: float) -> list[StoringWork]:
@@ -178,17 +227,18 @@ async def _lock_pace(held: Connection, name: str) -> asyncpg.Record | None:
     return row
 
 
-def _work(row: asyncpg.Record, model: Model) -> Work:
+def _work(row: asyncpg.Record) -> Work:
     return Work(
         row["user_id"],
         row["request_id"],
         row["operation"],
         row["prompt"],
         _options.decode(row["options"]),
-        model,
+        Model(row["model"] or "", row["trigger_word"] or ""),
         row["state"],
         row["attempts"],
         row["submitted_at_s"] or 0.0,
         row["age_s"],
         row["prediction_id"],
+        row["is_cancelled"],
     )

@@ -1,8 +1,9 @@
 """Settle: let facts about predictions move requests through their life, and give back what was not delivered.
 
 Reads:      predictions.updated.v1
-Writes:     generations.failed.v1, credits.changed.v1, dead-letters.v1
-Guarantees: a request ends once and is refunded once, however often, late or out of order facts arrive.
+Writes:     generations.failed.v1, generations.completed.v1 (of trainings), credits.changed.v1, dead-letters.v1
+Guarantees: a request ends once and is refunded once, however often, late or out of order facts arrive; a user's model
+            is that of the user's latest training, whichever ends first.
 Fails:      unreadable facts, and facts about requests that were never admitted, go to the dead letters.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from adapters.books import lock_accounts, write_entries
 from adapters.generations import lock_generations, write_settled
 from adapters.postgres import Connection
+from adapters.user_models import write_user_models
 from models import settlement, topics
 from models.facts import PredictionUpdated, read_prediction
 from models.outputs import Output, Record
@@ -43,11 +45,12 @@ class SettleStep:
         )
         decisions, effects = settlement.decide(batch.inputs, facts)
         await write_settled(connection, effects.generations.values())
+        await write_user_models(connection, effects.models.values())
         await write_entries(connection, effects.entries, effects.accounts.values())
         return decisions, max(batch.clock_ms, batch.records[-1].timestamp)
 
     def render(
         self, records: Sequence[Record], inputs: Sequence[settlement.Input], decisions: Sequence[settlement.Decision]
     ) -> list[Output]:
-        """Failures and new balances."""
+        """Failures, completed trainings and new balances."""
         return settlement.render(records, inputs, decisions)

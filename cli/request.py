@@ -1,4 +1,4 @@
-"""`darkroom request` and `darkroom grant`: producers for a person."""
+"""`darkroom request`, `darkroom cancel` and `darkroom grant`: producers for a person."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cli.here import settings_here
 from models.errors import DarkroomError
 
 if TYPE_CHECKING:
+    from models.cancelling import CancelRequested
     from models.grants import Grant
     from models.requests import Request
     from streams.outcomes import Answer
@@ -41,11 +42,14 @@ def register(app: typer.Typer) -> None:
         num_outputs: Annotated[int | None, typer.Option(help="How many pictures.")] = None,
         aspect_ratio: Annotated[str | None, typer.Option(help="Such as 4:5.")] = None,
         seed: Annotated[int | None, typer.Option(help="For the same picture again.")] = None,
+        image_url: Annotated[str | None, typer.Option(help="The picture that a video begins with.")] = None,
+        image: Annotated[list[str] | None, typer.Option(help="A picture to train with; again for more.")] = None,
+        trigger_word: Annotated[str | None, typer.Option(help="The word that is to call the trained model.")] = None,
         wait: Annotated[bool, typer.Option("--wait", help="Until it has ended; exit 1 unless completed.")] = False,
         timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait.")] = WAIT_TIMEOUT_S,
         as_json: JsonFlag = False,
     ) -> None:
-        """Ask for pictures in a user's name."""
+        """Ask for pictures, a video or a trained model in a user's name."""
         from streams.producer import new_request
 
         asked = new_request(
@@ -56,8 +60,22 @@ def register(app: typer.Typer) -> None:
             num_outputs=num_outputs,
             aspect_ratio=aspect_ratio,
             seed=seed,
+            image_url=image_url,
+            images=tuple(image) if image else None,
+            trigger_word=trigger_word,
         )
         asyncio.run(_request(settings_here(), asked, timeout_s if wait else None, as_json))
+
+    @app.command()
+    def cancel(
+        user: User,
+        request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The request's id.")],
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Stop a request: one that has not succeeded yet is given up and refunded."""
+        from streams.producer import new_cancel
+
+        asyncio.run(_cancel(settings_here(), new_cancel(user, request_id), as_json))
 
     @app.command()
     def grant(
@@ -71,6 +89,15 @@ def register(app: typer.Typer) -> None:
         from streams.producer import new_grant
 
         asyncio.run(_grant(settings_here(), new_grant(user, amount, kind, grant_id=grant_id or None), as_json))
+
+
+async def _cancel(settings: Settings, wish: CancelRequested, as_json: bool) -> None:
+    from streams.producer import Producer
+
+    async with Producer(settings) as producer:
+        place = await producer.cancel(wish)
+    facts = {"request_id": wish.request_id, "user_id": wish.user_id, **place._asdict()}
+    typer.echo(json.dumps(facts) if as_json else f"{wish.request_id} is to be cancelled")
 
 
 async def _grant(settings: Settings, grant: Grant, as_json: bool) -> None:
@@ -127,6 +154,9 @@ def _say_outcome(answer: Answer | None, waited_s: float) -> None:
         raise NotDone(f"{_word(answer)} ({body['reason']}): {body['message']}")
     took_ms = answer.at_ms - answer.sent_ms
     when = f"completed after {took_ms} ms" if took_ms >= 0 else "completed before: this is the same request again"
+    if model := body.get("model"):
+        typer.echo(f"{when}; {model['trigger_word']} calls the model {model['version']}")
+        return
     typer.echo(f"{when}; pictures:")
     for image in body["images"]:
         typer.echo(f"  {image['url']}  {image['width']}x{image['height']}")

@@ -11,6 +11,7 @@ from adapters.credit_cache import CreditCache
 from adapters.postgres import Pool, close_pool, open_pool
 from agents.admit import AdmitStep
 from agents.cache import CacheProjector
+from agents.cancel import CancelStep
 from agents.gallery import GalleryStep
 from agents.generate import GenerateStep
 from agents.grants import GrantsStep
@@ -66,7 +67,7 @@ async def run_role(role: Role, settings: Settings) -> int:
                 steps: list[Step] = [AdmitStep(settings.partitions, limits.now), GrantsStep()]
                 beside = limits.run
             else:
-                steps = [GenerateStep(), SettleStep(), GalleryStep(settings.images_url)]
+                steps = [GenerateStep(), SettleStep(), GalleryStep(settings.images_url), CancelStep()]
                 beside = _services(settings, pool, publisher)
             for step in steps:
                 add_step(app, step, settings, pool, publisher)

@@ -27,7 +27,8 @@ from streams.facts import FactPublisher
 
 log = structlog.get_logger()
 
-BODY_BYTES_MAX = 256 * 1024
+# A training's report carries its whole log.
+BODY_BYTES_MAX = 1 << 20
 BODY_TIMEOUT_S = 10.0
 TOLERANCE_S = 300
 PUBLISH_TIMEOUT_S = 2.5

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from models.operations import OPERATIONS, Policy
+from models.operations import LONGEST_DEADLINE_S, Policy
 
 Identity = tuple[str, str]
 SLACK_MS = 10 * 60 * 1000
-LONGEST_LIFE_MS = int(max(operation.deadline_s for operation in OPERATIONS.values()) * 1000) + SLACK_MS
+LONGEST_LIFE_MS = int(LONGEST_DEADLINE_S * 1000) + SLACK_MS
 """Every request has ended by then: its deadline, and some minutes for the refund to be written."""
 
 

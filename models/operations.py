@@ -120,4 +120,14 @@ OPERATIONS: dict[str, Operation] = {
     )
 }
 
+DEADLINES_S: dict[str, float] = {operation.name: operation.deadline_s for operation in OPERATIONS.values()}
+
 POLICIES: dict[str, Policy] = {operation.policy.name: operation.policy for operation in OPERATIONS.values()}
+
+LONGEST_DEADLINE_S = max(DEADLINES_S.values())
+
+
+def kind_of(operation_name: str) -> Kind:
+    """What an operation asks the provider for; pictures if it is unknown here."""
+    operation = OPERATIONS.get(operation_name)
+    return Kind.IMAGES if operation is None else operation.kind

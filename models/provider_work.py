@@ -1,12 +1,13 @@
 """Work at the provider: what to ask for, what an answer means, and how a lost run is known again.
 
 The provider has no idempotency key. So every request asks for something that only it would ask for: its webhook
-URL names it, and its seed is derived from its ids unless the user chose one.
+URL names it, and its seed (a training's trigger word) is derived from its ids unless the user chose one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,19 +17,22 @@ import msgspec
 
 from models.facts import PredictionUpdated, shortened_prediction
 from models.lifecycle import Event, event_of_status
-from models.operations import OPERATIONS
+from models.operations import OPERATIONS, Kind, Operation, kind_of
 from models.requests import Options, is_id
+from models.training import trigger_word_of
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
 RETRY_AFTER_MAX_S = 300.0
 CLOCK_SKEW_MAX_S = 30.0
 STATUS_CHARACTERS_MAX = 64
-DEADLINE_S = 35 * 60.0
+
+PREDICTIONS = "predictions"
+TRAININGS = "trainings"
 
 
 class Model(msgspec.Struct, frozen=True):
-    """The model that makes a user's pictures.
+    """The model that a run is asked of; a training's is its trainer.
 
     `reference` is `owner/name` (an official model), `owner/name:version` or a version alone.
     """
@@ -37,10 +41,23 @@ class Model(msgspec.Struct, frozen=True):
     trigger_word: str = ""
 
 
+class Models(msgspec.Struct, frozen=True):
+    """What is asked for each kind of thing: `images` of users without a model of their own. References as above."""
+
+    images: str
+    video: str
+    trainer: str
+
+    def reference_for(self, kind: Kind) -> str:
+        """Whose work this kind is."""
+        return {Kind.IMAGES: self.images, Kind.VIDEO: self.video, Kind.TRAINING: self.trainer}[kind]
+
+
 class Work(msgspec.Struct, frozen=True):
     """A request on its way through the provider.
 
-    `attempt` counts from 1; `submitted_at` is in seconds since the epoch; `age_s` counts from queueing.
+    `attempt` counts from 1; `submitted_at` is in seconds since the epoch; `age_s` counts from queueing; `is_cancelled`
+    says that the user does not want it any more.
     """
 
     user_id: str
@@ -54,11 +71,22 @@ class Work(msgspec.Struct, frozen=True):
     submitted_at: float = 0.0
     age_s: float = 0.0
     prediction_id: str | None = None
+    is_cancelled: bool = False
 
     @property
     def identity(self) -> tuple[str, str]:
         """What names the request: (user_id, request_id)."""
         return (self.user_id, self.request_id)
+
+    @property
+    def kind(self) -> Kind:
+        """What its run makes."""
+        return kind_of(self.operation)
+
+    @property
+    def collection(self) -> str:
+        """Where the provider keeps its run: PREDICTIONS or TRAININGS."""
+        return TRAININGS if self.kind is Kind.TRAINING else PREDICTIONS
 
 
 def seed_of(work: Work) -> int:
@@ -82,19 +110,32 @@ def full_prompt(template: str, trigger_word: str, prompt: str) -> str:
     if "{trigger}" in template:
         return template.format(trigger=trigger_word, prompt=prompt).strip()
     text = template.format(prompt=prompt)
-    return text if not trigger_word or trigger_word in text else f"{trigger_word} {text}"
+    is_there = not trigger_word or re.search(rf"(?<!\w){re.escape(trigger_word)}(?!\w)", text)
+    return text if is_there else f"{trigger_word} {text}"
 
 
 def provider_input(work: Work) -> dict[str, Any]:
     """The model's input: the same at every attempt."""
     operation = OPERATIONS[work.operation]
+    match operation.kind:
+        case Kind.TRAINING:
+            return {
+                "input_images": list(work.options.images or ()),
+                "trigger_word": trigger_word_of(work.user_id, work.request_id, work.options),
+            }
+        case Kind.VIDEO:
+            return {"prompt": _prompt_of(work, operation), "image": work.options.image_url, "seed": seed_of(work)}
     return {
-        "prompt": full_prompt(operation.prompt_template, work.model.trigger_word, work.prompt),
+        "prompt": _prompt_of(work, operation),
         "num_outputs": outputs_expected(work.operation, work.options),
         "aspect_ratio": work.options.aspect_ratio or operation.aspect_ratio,
         "seed": seed_of(work),
         "output_format": "jpg",
     }
+
+
+def _prompt_of(work: Work, operation: Operation) -> str:
+    return full_prompt(operation.prompt_template, work.model.trigger_word, work.prompt)
 
 
 def webhook_url(base_url: str, work: Work) -> str:
@@ -127,9 +168,9 @@ def rejected(work: Work, problem: str) -> PredictionUpdated:
     return updated(work, {"error": problem}, "dispatcher", "rejected")
 
 
-def expired(work: Work) -> PredictionUpdated:
-    """The request's time is up."""
-    return updated(work, {}, "deadline", "expired")
+def given_up(work: Work) -> PredictionUpdated:
+    """Nobody waits for the request any more: its user has cancelled it, or its time is up."""
+    return updated(work, {}, "deadline", "canceled" if work.is_cancelled else "expired")
 
 
 def prediction_id_of(body: Mapping[str, Any]) -> str | None:
@@ -159,26 +200,32 @@ def retry_delay_s(attempt: int, chance: float, retry_after_s: float | None = Non
     return backoff_s * (0.5 + chance / 2)
 
 
+def is_unmistakable(work: Work) -> bool:
+    """Whether no other request can ask for the same: what tells it apart is not of the user's choice."""
+    return (work.options.trigger_word if work.kind is Kind.TRAINING else work.options.seed) is None
+
+
 def adopted(
     lost: Sequence[Work], listed: Iterable[Mapping[str, Any]], taken: Collection[str], rivals: Collection[Work]
 ) -> tuple[dict[tuple[str, str], Mapping[str, Any]], set[tuple[str, str]]]:
     """Find the runs of lost requests in the provider's list: (body by identity, identities that must wait).
 
-    `taken` are prediction ids that belong to a request already; `rivals` are all requests that are being submitted
-    and have no prediction id yet. A body that names its webhook is decisive. Otherwise seed and prompt must match,
-    which is decisive for derived seeds. Where a user chose the seed, another request may have asked for exactly the
-    same, and then neither adopting nor starting again is safe: such requests wait for their webhook.
+    All of one collection. `taken` are prediction ids that belong to a request already; `rivals` are all requests that
+    are being submitted and have no prediction id yet. A body that names its webhook is decisive. Otherwise the input
+    must match, which is decisive where it is derived from the ids. Where a user chose it, another request may have
+    asked for exactly the same, and then neither adopting nor starting again is safe: such requests wait for their
+    webhook.
     """
     bodies = [body for body in listed if (found := prediction_id_of(body)) is not None and found not in taken]
     runs: dict[tuple[str, str], Mapping[str, Any]] = {}
     unclear: set[tuple[str, str]] = set()
     for work in lost:
-        wanted = provider_input(work)
+        wanted = _telling(work)
         matching = [body for body in bodies if _is_run_of(body, work, wanted)]
         if not matching:
             continue
         named = [body for body in matching if _names(body) == work.identity]
-        if named or work.options.seed is None:
+        if named or is_unmistakable(work):
             runs[work.identity] = (named or matching)[0]
         elif len(matching) == 1 and not _has_rival(work, wanted, rivals):
             runs[work.identity] = matching[0]
@@ -187,12 +234,25 @@ def adopted(
     return runs, unclear
 
 
+_TELLING = {
+    Kind.IMAGES: ("seed", "prompt"),
+    Kind.VIDEO: ("seed", "prompt", "image"),
+    Kind.TRAINING: ("trigger_word", "input_images"),
+}
+
+
+def _telling(work: Work) -> dict[str, Any]:
+    """The parts of the input that tell a request from others."""
+    wanted = provider_input(work)
+    return {name: wanted[name] for name in _TELLING[work.kind]}
+
+
 def _is_run_of(body: Mapping[str, Any], work: Work, wanted: Mapping[str, Any]) -> bool:
     named = _names(body)
     if named is not None:
         return named == work.identity
     given = body.get("input")
-    if not isinstance(given, dict) or given.get("seed") != wanted["seed"] or given.get("prompt") != wanted["prompt"]:
+    if not isinstance(given, dict) or any(given.get(name) != value for name, value in wanted.items()):
         return False
     created_at = seconds_of(body.get("created_at"))
     return created_at is None or created_at >= work.submitted_at - CLOCK_SKEW_MAX_S
@@ -208,12 +268,7 @@ def _names(body: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _has_rival(work: Work, wanted: Mapping[str, Any], rivals: Collection[Work]) -> bool:
-    return any(
-        rival.identity != work.identity
-        and (other := provider_input(rival))["seed"] == wanted["seed"]
-        and other["prompt"] == wanted["prompt"]
-        for rival in rivals
-    )
+    return any(rival.identity != work.identity and _telling(rival) == wanted for rival in rivals)
 
 
 def seconds_of(moment: object) -> float | None:

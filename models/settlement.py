@@ -12,18 +12,22 @@ import msgspec
 
 from models.accounts import Account, Cause, CreditsChanged, LedgerEntry, charge_reference, credits_changed
 from models.facts import PredictionUpdated
-from models.lifecycle import Event, State, event_of_status, transition
+from models.lifecycle import Effect, Event, State, Transition, event_of_status, transition
+from models.operations import Kind, kind_of
 from models.outputs import EventStamp, Output, Record, dead_letter
-from models.requests import Unreadable
+from models.requests import Options, Unreadable
 from models.topics import CREDITS, FAILED
+from models.training import Trained, UserModel, render_completed, trigger_word_of, version_trained
 
 MESSAGES = {
-    "provider_failed": "The picture could not be made.",
+    "provider_failed": "The {thing} could not be made.",
     "provider_rejected": "The provider refused this request.",
-    "outputs_lost": "The picture was made but could not be kept.",
-    "expired": "The picture took too long.",
+    "outputs_lost": "The {thing} was made but could not be kept.",
+    "expired": "The {thing} took too long.",
     "cancelled": "The request was cancelled.",
 }
+NO_OPTIONS = Options()
+THINGS = {Kind.IMAGES: "picture", Kind.VIDEO: "video", Kind.TRAINING: "model"}
 
 
 @dataclass(slots=True)
@@ -39,6 +43,7 @@ class Generation:
     prediction_id: str | None
     prompt: str
     admitted_at_ms: int
+    options: Options = NO_OPTIONS
     output_urls: list[str] | None = None
     reason: str | None = None
 
@@ -76,7 +81,7 @@ class Dead(msgspec.Struct, frozen=True, array_like=True, tag=3):
     error: str
 
 
-Decision = Moved | Ended | Nothing | Dead
+Decision = Moved | Ended | Nothing | Dead | Trained
 Input = PredictionUpdated | Unreadable
 
 
@@ -90,11 +95,12 @@ class Facts:
 
 @dataclass(slots=True)
 class Effects:
-    """Changed generations, ledger entries and accounts."""
+    """Changed generations, ledger entries, accounts, and the models that users have now."""
 
     generations: dict[tuple[str, str], Generation] = field(default_factory=dict)
     entries: list[LedgerEntry] = field(default_factory=list)
     accounts: dict[str, Account] = field(default_factory=dict)
+    models: dict[str, UserModel] = field(default_factory=dict)
 
 
 def decide(inputs: Sequence[Input], facts: Facts) -> tuple[list[Decision], Effects]:
@@ -117,21 +123,50 @@ def _decide_one(fact: Input, facts: Facts, effects: Effects) -> Decision:
         return Dead("unknown_request", f"no request {fact.request_id} of {fact.user_id} was admitted")
     if generation.prediction_id and fact.prediction_id and generation.prediction_id != fact.prediction_id:
         return Nothing()
-    event = event_of_status(fact.status)
-    if event is Event.SUCCEEDED and not fact.output_urls():
-        event = Event.PROVIDER_FAILED
+    event = _event_behind(fact, generation)
     led = transition(generation.state, event) if event is not None else None
     if led is None:
         return Nothing()
     generation.prediction_id = generation.prediction_id or fact.prediction_id
     generation.state = led.state
     effects.generations[fact.user_id, fact.request_id] = generation
-    if event is Event.SUCCEEDED:
+    if Effect.KEEP_OUTPUTS in led.effects:
         generation.output_urls = fact.output_urls()
+    if Effect.KEEP_MODEL in led.effects:
+        return _keep_model(generation, version_trained(fact.prediction) or "", effects)
     if not led.refunds:
         return Moved()
+    return end(generation, led, facts.accounts, effects)
+
+
+def _event_behind(fact: PredictionUpdated, generation: Generation) -> Event | None:
+    """A success that has made nothing is a failure."""
+    event = event_of_status(fact.status)
+    if event is not Event.SUCCEEDED:
+        return event
+    if kind_of(generation.operation) is Kind.TRAINING:
+        return Event.TRAINED if version_trained(fact.prediction) else Event.PROVIDER_FAILED
+    return Event.SUCCEEDED if fact.output_urls() else Event.PROVIDER_FAILED
+
+
+def _keep_model(generation: Generation, version: str, effects: Effects) -> Trained:
+    trigger_word = trigger_word_of(generation.user_id, generation.request_id, generation.options)
+    model = UserModel(generation.user_id, version, trigger_word, generation.request_id, generation.admitted_at_ms)
+    effects.models[model.user_id] = max(model, effects.models.get(model.user_id, model), key=lambda one: one.order)
+    return Trained(
+        generation.operation,
+        generation.prediction_id or "",
+        version,
+        trigger_word,
+        generation.cost,
+        generation.admitted_at_ms,
+    )
+
+
+def end(generation: Generation, led: Transition, accounts: dict[str, Account], effects: Effects) -> Ended:
+    """A request that ends without what was asked for, and gets its credits back."""
     generation.reason = led.reason
-    return Ended(generation.operation, led.reason, refund_all(generation, facts.accounts, effects))
+    return Ended(generation.operation, led.reason, refund_all(generation, accounts, effects))
 
 
 def refund_all(generation: Generation, accounts: dict[str, Account], effects: Effects) -> Refund | None:
@@ -177,9 +212,8 @@ class SettlementRenderer:
     def failed(self, user_id: str, request_id: str, decision: Ended) -> list[Output]:
         """The failure and, if there was a refund, the new balance."""
         refunded = decision.refund.amount if decision.refund else 0
-        event = GenerationFailed(
-            request_id, user_id, decision.operation, decision.reason, MESSAGES[decision.reason], refunded
-        )
+        message = MESSAGES[decision.reason].format(thing=THINGS[kind_of(decision.operation)])
+        event = GenerationFailed(request_id, user_id, decision.operation, decision.reason, message, refunded)
         key = user_id.encode()
         outputs: list[Output] = [(FAILED, key, _encode(event), self._failed.headers(f"{user_id}/{request_id}/failed"))]
         if decision.refund:
@@ -204,4 +238,6 @@ def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequen
             outputs.append(dead_letter(record, decision.reason, decision.error))
         elif isinstance(decision, Ended) and isinstance(fact, PredictionUpdated):
             outputs.extend(_renderer.failed(fact.user_id, fact.request_id, decision))
+        elif isinstance(decision, Trained) and isinstance(fact, PredictionUpdated):
+            outputs.append(render_completed(fact.user_id, fact.request_id, decision, record.timestamp))
     return outputs

@@ -14,7 +14,17 @@ from typing import Any
 import msgspec
 
 from models.outputs import Record
-from models.topics import ADMITTED, COMPLETED, CREDITS, FAILED, PREDICTIONS, REJECTED, REQUESTED, STORED
+from models.topics import (
+    ADMITTED,
+    CANCEL_REQUESTED,
+    COMPLETED,
+    CREDITS,
+    FAILED,
+    PREDICTIONS,
+    REJECTED,
+    REQUESTED,
+    STORED,
+)
 
 ROW_TIMES = ("admitted_at", "queued_at", "submitted_at", "running_at", "storing_at", "finished_at")
 PROVIDER_TIMES = ("created_at", "started_at", "completed_at")
@@ -103,11 +113,17 @@ _SAYS: dict[str, _Says] = {
     ADMITTED: lambda body: f"cost {body['cost']}, balance {body['balance']}, version {body['version']}",
     REJECTED: lambda body: f"{body['reason']}: {body['message']}",
     CREDITS: lambda body: f"{body['cause']['kind']} {body['cause']['amount']:+d}, balance {body['balance']}",
+    CANCEL_REQUESTED: lambda body: f"to be cancelled, says {body['user_id']}",
     PREDICTIONS: lambda body: f"{body['status']}, told by the {body['source']}",
     STORED: lambda body: f"{len(body['images'])} stored, {len(body.get('missing', ()))} missing",
-    COMPLETED: lambda body: f"{len(body['images'])} pictures, cost {body['cost']}, refunded {body['refunded']}",
+    COMPLETED: lambda body: f"{_made(body)}, cost {body['cost']}, refunded {body['refunded']}",
     FAILED: lambda body: f"{body['reason']}: {body['message']}",
 }
+
+
+def _made(body: Mapping[str, Any]) -> str:
+    model = body.get("model")
+    return f"model {model['version']}" if model else f"{len(body['images'])} pictures"
 
 
 def _provider_moments(events: Iterable[Event]) -> list[Moment]:

@@ -17,6 +17,7 @@ PREDICTIONS = "predictions.updated.v1"
 STORED = "images.stored.v1"
 COMPLETED = "generations.completed.v1"
 FAILED = "generations.failed.v1"
+CANCEL_REQUESTED = "generations.cancel_requested.v1"
 GRANTED = "credits.granted.v1"
 CREDITS = "credits.changed.v1"
 LIMITS = "limits.changed.v1"
@@ -53,15 +54,22 @@ TOPICS: dict[str, Topic] = {
         Topic(REJECTED, "user_id", ("admit",), ("dashboards",)),
         Topic(PREDICTIONS, "user_id", ("dispatcher", "reconciler", "gateway"), ("settle",)),
         Topic(STORED, "user_id", ("keeper",), ("gallery",)),
-        Topic(COMPLETED, "user_id", ("gallery",), ("dashboards",), retention_s=30 * DAY_S),
-        Topic(FAILED, "user_id", ("settle", "gallery"), ("dashboards",), retention_s=30 * DAY_S),
+        Topic(COMPLETED, "user_id", ("gallery", "settle"), ("dashboards",), retention_s=30 * DAY_S),
+        Topic(FAILED, "user_id", ("settle", "gallery", "cancel"), ("dashboards",), retention_s=30 * DAY_S),
+        Topic(CANCEL_REQUESTED, "user_id", ("producers",), ("cancel",)),
         Topic(GRANTED, "user_id", ("producers",), ("grants",), retention_s=30 * DAY_S),
-        Topic(CREDITS, "user_id", ("admit", "grants", "settle", "gallery"), ("cache", "dashboards"), compacted=True),
+        Topic(
+            CREDITS,
+            "user_id",
+            ("admit", "grants", "settle", "gallery", "cancel"),
+            ("cache", "dashboards"),
+            compacted=True,
+        ),
         Topic(LIMITS, "policy", ("operators",), ("admit",), compacted=True),
         Topic(
             DEAD_LETTERS,
             "original key",
-            ("admit", "grants", "generate", "settle", "gallery", "cache"),
+            ("admit", "grants", "generate", "settle", "gallery", "cancel", "cache"),
             ("operators",),
             retention_s=90 * DAY_S,
             # Whatever fits a topic at the broker's default of 1 MiB must fit here with the headers that say why.

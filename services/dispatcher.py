@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 from adapters.postgres import Pool, transaction
 from adapters.provider import Provider
-from adapters.work import claim_queued, hand_back, hold_pace, is_any_queued, keep_prediction
+from adapters.work import (
+    claim_queued,
+    give_start_back,
+    hand_back,
+    hold_pace,
+    is_any_queued,
+    keep_prediction,
+)
 from models.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderSilent, Unavailable
+from models.operations import DEADLINES_S
 from models.pacing import pace_of
 from models.provider_work import (
-    DEADLINE_S,
     RETRY_AFTER_MAX_S,
-    Model,
+    Models,
     Work,
     prediction_id_of,
     rejected,
@@ -30,7 +38,13 @@ from models.provider_work import (
     webhook_url,
 )
 from services.hands import Hands
-from services.metrics import PROVIDER_CALLS, PROVIDER_CREATE_SECONDS, PROVIDER_HELD_SECONDS
+from services.metrics import (
+    PROVIDER_CALLS,
+    PROVIDER_CREATE_SECONDS,
+    PROVIDER_HELD_SECONDS,
+    PROVIDER_STARTED,
+    SPEND_BREAKER,
+)
 from streams.crash_points import crash_point
 from streams.facts import FactPublisher
 
@@ -56,50 +70,69 @@ class Dispatcher:
         provider: Provider,
         facts: FactPublisher,
         *,
-        model: Model,
+        models: Models,
         webhook_base_url: str,
         per_minute: int,
+        per_hour_max: int,
         timeout_s: float,
         start_window_s: float,
         poll_after_s: float,
-        deadline_s: float = DEADLINE_S,
+        deadlines_s: Mapping[str, float] = DEADLINES_S,
     ) -> None:
         self.hands = Hands(self.name, AT_ONCE_MAX)
         self._pool = pool
         self._provider = provider
         self._facts = facts
-        self._model = model
+        self._models = models
         self._webhook_base_url = webhook_base_url
         self._pace = pace_of(per_minute)
+        self._per_hour_max = per_hour_max
         self._lease_s = timeout_s * LEASE_FACTOR
         self._start_window_s = start_window_s
         self._poll_after_s = poll_after_s
-        self._deadline_s = deadline_s
+        self._deadlines_s = deadlines_s
+        self._is_broken_off = False
         self._throttled: deque[bool] = deque(maxlen=THROTTLED_OF_LAST[1])
 
     async def tick(self) -> int:
         """Claim a round and begin to submit it; returns its size. Raises Unavailable."""
         free = await self.hands.wait_free(AT_ONCE_MAX // 2, self.idle_s)
-        if free <= 0 or not await is_any_queued(self._pool):
+        if free <= 0:
+            return 0
+        if not await is_any_queued(self._pool):
+            self._watch_spending(False)
             return 0
         async with transaction(self._pool) as held:
-            works = await claim_queued(
+            claimed = await claim_queued(
                 held,
                 self._pace,
-                self._model,
+                self._models,
                 wanted=free,
                 per_user_max=PER_USER_MAX,
+                per_hour_max=self._per_hour_max,
                 lease_s=self._lease_s,
                 look_after_s=max(self._start_window_s, self._lease_s),
-                deadline_s=self._deadline_s,
+                deadlines_s=self._deadlines_s,
             )
+            works = claimed.works
             if works:
                 crash_point(self.name, 1)  # nothing is committed: the rows stay queued
+        if claimed.is_broken_off is not None:
+            PROVIDER_STARTED.set(claimed.started)
+            self._watch_spending(claimed.is_broken_off)
         if works:
             crash_point(self.name, 2)  # intent without a run: queued again once the start window has passed
         for work in works:
             self.hands.take(self._submit(work))
         return len(works)
+
+    def _watch_spending(self, is_broken_off: bool) -> None:
+        if is_broken_off and not self._is_broken_off:
+            log.warning("spending stopped, the queue is held", per_hour_max=self._per_hour_max)
+        elif self._is_broken_off and not is_broken_off:
+            log.info("spending goes on", per_hour_max=self._per_hour_max)
+        self._is_broken_off = is_broken_off
+        SPEND_BREAKER.set(is_broken_off)
 
     async def _submit(self, work: Work) -> None:
         try:
@@ -122,6 +155,7 @@ class Dispatcher:
             PROVIDER_CALLS.labels("create", refused.code).inc()
             log.info("request refused", user=work.user_id, request=work.request_id, why=str(refused))
             await self._facts.prediction(rejected(work, str(refused)))
+            await give_start_back(self._pool, work)
         except ProviderSilent as silent:
             PROVIDER_CALLS.labels("create", silent.code).inc()
             log.warning("answer lost", user=work.user_id, request=work.request_id, why=str(silent))
@@ -153,6 +187,6 @@ class Dispatcher:
         # The request ended meanwhile, or an earlier run of it has announced itself: this one is one too many.
         log.warning("run not needed", request=work.request_id, prediction=prediction_id, kept=kept)
         try:
-            await self._provider.cancel(prediction_id)
+            await self._provider.cancel(prediction_id, work.collection)
         except ProviderError as error:
             log.warning("run not cancelled", prediction=prediction_id, why=str(error))

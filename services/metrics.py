@@ -13,8 +13,14 @@ PROVIDER_CREATE_SECONDS = Histogram(
 PROVIDER_HELD_SECONDS = Counter(
     "darkroom_provider_held_seconds_total", "How long all creation was held because the provider asked for it."
 )
+PROVIDER_STARTED = Gauge(
+    "darkroom_provider_started_last_hour", "Runs begun within the last hour, over all workers, as last counted."
+)
+SPEND_BREAKER = Gauge("darkroom_spend_breaker_open", "1 while the hour's runs are used up and the queue is held.")
 RUNS_ADOPTED = Counter("darkroom_runs_adopted_total", "Runs found again after their answer was lost.")
 RUNS_TRIED_AGAIN = Counter("darkroom_runs_tried_again_total", "Requests queued again since no run was found.")
+REQUESTS_CANCELLED = Counter("darkroom_requests_cancelled_total", "Cancelled requests that the reconciler has ended.")
+RUNS_STOPPED = Counter("darkroom_runs_stopped_total", "Cancels that the provider was asked for.", ("outcome",))
 REQUESTS_EXPIRED = Counter("darkroom_requests_expired_total", "Requests past their deadline.")
 OUTPUTS = Counter("darkroom_outputs_total", "Outputs by what became of them.", ("outcome",))
 KEEP_SECONDS = Histogram(

@@ -1,7 +1,8 @@
-"""Reconciler: ask about what was not heard of in time, find lost runs again, end what takes too long.
+"""Reconciler: ask about what was not heard of in time, find lost runs again, end what takes too long or is cancelled.
 
-With a prediction id the run's status is read and published. Without one the provider's list is searched: a run
-that is found is adopted; only a search that was complete and found nothing lets the request be tried again.
+With a prediction id the run's status is read and published; a run that its user has cancelled is stopped before.
+Without one the provider's list is searched: a run that is found is adopted; only a search that was complete and found
+nothing lets the request be tried again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -17,7 +18,7 @@ import structlog
 from adapters.postgres import Pool, transaction
 from adapters.provider import Provider
 from adapters.work import (
-    claim_expired,
+    claim_given_up,
     claim_overdue,
     forget_service,
     hand_back,
@@ -27,22 +28,31 @@ from adapters.work import (
     taken_predictions,
 )
 from models.errors import ProviderBusy, ProviderError, ProviderRefused, Unavailable
+from models.operations import DEADLINES_S, LONGEST_DEADLINE_S
 from models.pacing import pace_of
 from models.provider_work import (
     CLOCK_SKEW_MAX_S,
-    DEADLINE_S,
-    Model,
+    PREDICTIONS,
+    TRAININGS,
     Work,
     adopted,
-    expired,
+    given_up,
     is_over,
+    is_unmistakable,
     prediction_id_of,
     seconds_of,
     tells_nothing_new,
     updated,
 )
 from services.hands import Hands
-from services.metrics import PROVIDER_CALLS, REQUESTS_EXPIRED, RUNS_ADOPTED, RUNS_TRIED_AGAIN
+from services.metrics import (
+    PROVIDER_CALLS,
+    REQUESTS_CANCELLED,
+    REQUESTS_EXPIRED,
+    RUNS_ADOPTED,
+    RUNS_STOPPED,
+    RUNS_TRIED_AGAIN,
+)
 from streams.crash_points import crash_point
 from streams.facts import FactPublisher
 
@@ -53,12 +63,12 @@ READS_PER_MINUTE = 2400
 LEASE_FACTOR = 1.5
 LEASE_MARGIN_S = 2.0
 PAGES_MAX = 50
-EXPIRY_CHECK_S = 1.0
+GIVING_UP_CHECK_S = 1.0
 HOUSEKEEPING_S = 3600.0
 
 
 class Reconciler:
-    """Polls, adopts, expires; one round at a time."""
+    """Polls, adopts, stops, gives up; one round at a time."""
 
     name = "reconciler"
     idle_s = 0.5
@@ -69,21 +79,19 @@ class Reconciler:
         provider: Provider,
         facts: FactPublisher,
         *,
-        model: Model,
         timeout_s: float,
         poll_after_s: float,
-        deadline_s: float = DEADLINE_S,
+        deadlines_s: Mapping[str, float] = DEADLINES_S,
     ) -> None:
         self.hands = Hands(self.name, AT_ONCE_MAX)
         self._pool = pool
         self._provider = provider
         self._facts = facts
-        self._model = model
         self._pace = pace_of(READS_PER_MINUTE)
         self._lease_s = timeout_s * LEASE_FACTOR + LEASE_MARGIN_S
         self._poll_after_s = poll_after_s
-        self._deadline_s = deadline_s
-        self._expiry_check_at = 0.0
+        self._deadlines_s = deadlines_s
+        self._giving_up_check_at = 0.0
         self._housekeeping_at = time.monotonic() + HOUSEKEEPING_S
 
     async def tick(self) -> int:
@@ -93,7 +101,6 @@ class Reconciler:
             works = await claim_overdue(
                 held,
                 self._pace,
-                self._model,
                 wanted=AT_ONCE_MAX,
                 lease_s=self._lease_s,
                 look_after_s=self._poll_after_s,
@@ -103,14 +110,17 @@ class Reconciler:
         crash_point(self.name, 1)  # leased, nothing asked: looked at again when the lease is over
         lost = [work for work in works if work.prediction_id is None]
         known = [work for work in works if work.prediction_id is not None]
-        await _all([*(self._poll(work) for work in known), self._search(lost)])
+        searches = [self._search(collection, lost) for collection in (PREDICTIONS, TRAININGS)]
+        await _all([*(self._poll(work) for work in known), *searches])
         await release_overdue(self._pool, works)
         return len(works)
 
     async def _poll(self, work: Work) -> None:
         assert work.prediction_id is not None
+        if work.is_cancelled:
+            await self._stop(work)
         try:
-            body = await self._provider.get(work.prediction_id)
+            body = await self._provider.get(work.prediction_id, work.collection)
             PROVIDER_CALLS.labels("get", "answered").inc()
         except (ProviderBusy, ProviderRefused) as error:
             PROVIDER_CALLS.labels("get", error.code).inc()
@@ -118,20 +128,22 @@ class Reconciler:
             body = {}
         status = body.get("status")
         if self._is_late(work) and not is_over(status):
-            await self._expire(work)
+            await self._give_up(work)
         elif body and not tells_nothing_new(work.state, status):
             await self._facts.prediction(updated(work, body, "reconciler"))
 
-    async def _search(self, works: list[Work]) -> None:
-        """Find the runs of requests whose answer was lost."""
-        for work in works:
+    async def _search(self, collection: str, works: list[Work]) -> None:
+        """Find the runs of requests whose answer was lost, among those of one collection."""
+        asked = [work for work in works if work.collection == collection]
+        for work in asked:
             if self._is_late(work):
-                await self._expire(work)
-        lost = [work for work in works if not self._is_late(work)]
+                await self._give_up(work)
+        lost = [work for work in asked if not self._is_late(work)]
         if not lost:
             return
+        since_s = min(work.submitted_at for work in lost) - CLOCK_SKEW_MAX_S
         try:
-            bodies, is_complete = await self._list_since(min(work.submitted_at for work in lost) - CLOCK_SKEW_MAX_S)
+            bodies, is_complete = await self._list_since(since_s, collection)
             PROVIDER_CALLS.labels("list", "answered").inc()
         except ProviderError as error:
             PROVIDER_CALLS.labels("list", error.code).inc()
@@ -139,8 +151,8 @@ class Reconciler:
             return
         # In this order: what was adopted by others since the list was made is seen as taken.
         taken = await taken_predictions(self._pool, [found for body in bodies if (found := prediction_id_of(body))])
-        chosen_seeds = [work for work in lost if work.options.seed is not None]
-        rivals = await read_rivals(self._pool, chosen_seeds, self._model) if chosen_seeds else []
+        mistakable = [work for work in lost if not is_unmistakable(work)]
+        rivals = await read_rivals(self._pool, mistakable) if mistakable else []
         runs, unclear = adopted(lost, bodies, taken, rivals)
         for work in lost:
             if work.identity in runs:
@@ -151,12 +163,12 @@ class Reconciler:
                 RUNS_TRIED_AGAIN.inc()
                 log.info("no run found, queued again", user=work.user_id, request=work.request_id)
 
-    async def _list_since(self, since_s: float) -> tuple[list[dict[str, Any]], bool]:
+    async def _list_since(self, since_s: float, collection: str) -> tuple[list[dict[str, Any]], bool]:
         """(runs, whether these are all since then)."""
         bodies: list[dict[str, Any]] = []
         cursor: str | None = None
         for _ in range(PAGES_MAX):
-            page, cursor = await self._provider.list_page(cursor)
+            page, cursor = await self._provider.list_page(cursor, collection)
             bodies.extend(page)
             oldest = seconds_of(page[-1].get("created_at")) if page else None
             if cursor is None or (oldest is not None and oldest < since_s):
@@ -173,32 +185,36 @@ class Reconciler:
             await self._facts.prediction(updated(work, body, "reconciler"))
 
     def _is_late(self, work: Work) -> bool:
-        return work.age_s >= self._deadline_s
+        return work.age_s >= self._deadlines_s.get(work.operation, LONGEST_DEADLINE_S)
 
-    async def _expire(self, work: Work) -> None:
+    async def _give_up(self, work: Work) -> None:
         """The refund first: a provider that is away must not hold it up."""
-        await self._facts.prediction(expired(work))
-        REQUESTS_EXPIRED.inc()
-        log.warning("request expired", user=work.user_id, request=work.request_id, prediction=work.prediction_id)
+        fact = given_up(work)
+        await self._facts.prediction(fact)
+        (REQUESTS_CANCELLED if work.is_cancelled else REQUESTS_EXPIRED).inc()
+        log.warning("request given up", user=work.user_id, request=work.request_id, status=fact.status)
         crash_point(self.name, 3)  # the run goes on at the provider until it ends by itself; nobody waits for it
         if work.prediction_id is not None:
-            try:
-                await self._provider.cancel(work.prediction_id)
-            except ProviderError as error:
-                log.warning("run not cancelled", prediction=work.prediction_id, why=str(error))
+            await self._stop(work)
+
+    async def _stop(self, work: Work) -> None:
+        """Cancel a run; one that is over stays as it is, and one that goes on is stopped again at the next look."""
+        assert work.prediction_id is not None
+        try:
+            await self._provider.cancel(work.prediction_id, work.collection)
+            RUNS_STOPPED.labels("asked").inc()
+        except ProviderError as error:
+            RUNS_STOPPED.labels(error.code).inc()
+            log.warning("run not cancelled", prediction=work.prediction_id, why=str(error))
 
     async def _keep_house(self) -> None:
         now = time.monotonic()
-        if now >= self._expiry_check_at:
-            self._expiry_check_at = now + EXPIRY_CHECK_S
-            late = await claim_expired(
-                self._pool,
-                self._model,
-                wanted=AT_ONCE_MAX,
-                deadline_s=self._deadline_s,
-                look_after_s=self._poll_after_s,
+        if now >= self._giving_up_check_at:
+            self._giving_up_check_at = now + GIVING_UP_CHECK_S
+            works = await claim_given_up(
+                self._pool, wanted=AT_ONCE_MAX, look_after_s=self._poll_after_s, deadlines_s=self._deadlines_s
             )
-            await _all(self._expire(work) for work in late)
+            await _all(self._give_up(work) for work in works)
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_S
             await forget_service(self._pool)

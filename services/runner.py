@@ -14,7 +14,7 @@ from adapters.downloads import Downloads
 from adapters.postgres import Pool
 from adapters.provider import ReplicateProvider
 from models.errors import ProviderBusy, Unavailable
-from models.provider_work import Model
+from models.provider_work import Models
 from services.dispatcher import Dispatcher
 from services.hands import Hands
 from services.keeper import Keeper
@@ -80,20 +80,21 @@ async def run_services(settings: Settings, pool: Pool, publisher: Sending, stop:
             api_token=settings.replicate_api_token,
             base_url=settings.replicate_base_url,
             timeout_s=settings.provider_timeout_s,
+            training_destination=settings.training_destination,
         )
         closing.push_async_callback(provider.close)
         downloads = Downloads(allowed_hosts=settings.download_hosts, trusted_hosts=trusted_hosts(settings))
         closing.push_async_callback(downloads.close)
         keeper = Keeper(pool, open_blobs(settings.blob_location), downloads, FactPublisher(publisher, "keeper"))
         closing.callback(keeper.close)
-        model = Model(settings.default_model)
         dispatcher = Dispatcher(
             pool,
             provider,
             FactPublisher(publisher, "dispatcher"),
-            model=model,
+            models=Models(settings.default_model, settings.video_model, settings.trainer),
             webhook_base_url=settings.webhook_base_url,
             per_minute=settings.provider_per_minute,
+            per_hour_max=settings.provider_per_hour,
             timeout_s=settings.provider_timeout_s,
             start_window_s=settings.provider_start_window_s,
             poll_after_s=settings.provider_poll_after_s,
@@ -102,7 +103,6 @@ async def run_services(settings: Settings, pool: Pool, publisher: Sending, stop:
             pool,
             provider,
             FactPublisher(publisher, "reconciler"),
-            model=model,
             timeout_s=settings.provider_timeout_s,
             poll_after_s=settings.provider_poll_after_s,
         )

@@ -1,4 +1,4 @@
-"""A small producer for requests and grants: typed, keyed, and safe to try again.
+"""A small producer for requests, cancels and grants: typed, keyed, and safe to try again.
 
 A message gets its id when it is made, not when it is sent, so a send whose answer was lost is simply repeated:
 the same id is charged or booked once.
@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from models.cancelling import CancelRequested, read_cancel
 from models.errors import Unavailable, WrongUse
 from models.grants import Grant, read_grant
 from models.outputs import Header
 from models.requests import MalformedRequest, Options, Request, Unreadable, read_request
-from models.topics import GRANTED, REQUESTED
+from models.topics import CANCEL_REQUESTED, GRANTED, REQUESTED
 from streams.publisher import Publisher
 from streams.settings import Settings
 
@@ -41,7 +42,7 @@ def new_id(kind: str) -> str:
 
 
 def new_request(user_id: str, operation: str, prompt: str, *, request_id: str | None = None, **options: Any) -> Request:
-    """A request; `options` are num_outputs, aspect_ratio and seed, None for the operation's own.
+    """A request; `options` are those of models/requests.py, None for the operation's own.
 
     Raises WrongUse: it would be answered `invalid`; the line names the field.
     """
@@ -66,8 +67,20 @@ def new_grant(user_id: str, amount: int, kind: str = "purchase", *, grant_id: st
     return read
 
 
+def new_cancel(user_id: str, request_id: str) -> CancelRequested:
+    """A user's wish to stop a request.
+
+    Raises WrongUse: these cannot be ids.
+    """
+    wish = CancelRequested(request_id, user_id)
+    read = read_cancel(user_id.encode("utf-8", "surrogatepass"), _encoded(wish))
+    if isinstance(read, Unreadable):
+        raise WrongUse(read.error)
+    return wish
+
+
 class Producer:
-    """Sends requests and grants to the partition of their user. Use as `async with Producer(settings) as producer`."""
+    """Sends to the partition of the user. Use as `async with Producer(settings) as producer`."""
 
     def __init__(self, settings: Settings, *, client_id: str = "darkroom-producer") -> None:
         self._publisher = Publisher(settings.require("kafka"), client_id=client_id, topic_prefix=settings.topic_prefix)
@@ -80,6 +93,10 @@ class Producer:
         Raises Unavailable: it may or may not have arrived; sending the same request again is safe.
         """
         return await self._send(REQUESTED, request.user_id, _encoded(request), headers, timeout_s)
+
+    async def cancel(self, wish: CancelRequested, *, timeout_s: float = SEND_TIMEOUT_S) -> Place:
+        """Stop a request. Returns once all in-sync brokers have it. Raises Unavailable, as `request` does."""
+        return await self._send(CANCEL_REQUESTED, wish.user_id, _encoded(wish), (), timeout_s)
 
     async def grant(self, grant: Grant, *, timeout_s: float = SEND_TIMEOUT_S) -> Place:
         """Give credits. Returns once all in-sync brokers have it. Raises Unavailable, as `request` does."""
@@ -116,7 +133,7 @@ class Producer:
         raise last
 
 
-def _encoded(message: Request | Grant) -> bytes:
+def _encoded(message: Request | CancelRequested | Grant) -> bytes:
     try:
         return _encode(message)
     except UnicodeEncodeError:

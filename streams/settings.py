@@ -49,7 +49,17 @@ class Settings(BaseSettings):
     replicate_base_url: str = _named("REPLICATE_BASE_URL", "")
     replicate_webhook_secret: str = _named("REPLICATE_WEBHOOK_SECRET", "")
     default_model: str = _named("DARKROOM_DEFAULT_MODEL", "black-forest-labs/flux-schnell")
+    video_model: str = _named("DARKROOM_VIDEO_MODEL", "wan-video/wan-2.2-i2v-fast", min_length=1)
+    trainer: str = _named(
+        "DARKROOM_TRAINER",
+        "ostris/flux-dev-lora-trainer:1296f0ab2d695af5a1b5eeee6e8ec043145bef33f1675ce1a2cdb0f81ec43f02",
+        pattern=r"^[^/:\s]+/[^/:\s]+:[^/:\s]+$",
+    )
+    training_destination: str = _named(
+        "DARKROOM_TRAINING_DESTINATION", "darkroom/portraits", pattern=r"^[^/:\s]+/[^/:\s]+$"
+    )
     provider_per_minute: int = _named("DARKROOM_PROVIDER_PER_MINUTE", 600, ge=1, le=1_000_000)
+    provider_per_hour: int = _named("DARKROOM_PROVIDER_PER_HOUR", 0, ge=0, le=100_000_000)
     provider_timeout_s: float = _named("DARKROOM_PROVIDER_TIMEOUT_S", 10.0, gt=0, le=120)
     provider_start_window_s: float = _named("DARKROOM_PROVIDER_START_WINDOW_S", 60.0, gt=0, le=3600)
     provider_poll_after_s: float = _named("DARKROOM_PROVIDER_POLL_AFTER_S", 30.0, gt=0, le=3600)

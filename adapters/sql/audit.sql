@@ -117,13 +117,15 @@ SELECT count(*) FILTER (WHERE orphaned)     AS no_refund_without_request,
   FROM pairs;
 
 -- name: states
--- Each request by itself; $1 is how old an unfinished one may be.
+-- Each request by itself; $1 are operations, $2 how old an unfinished request of each may be, $3 how old one of any other.
 WITH requests AS (
-    SELECT user_id || '/' || request_id AS name,
-           (state IN ('completed', 'failed', 'cancelled')) <> (finished_at IS NOT NULL)
-               OR (state = 'completed' AND prediction_id IS NULL) AS disagreeing,
-           state NOT IN ('completed', 'failed', 'cancelled') AND admitted_at < now() - $1::interval AS overdue
-      FROM generations
+    SELECT g.user_id || '/' || g.request_id AS name,
+           (g.state IN ('completed', 'failed', 'cancelled')) <> (g.finished_at IS NOT NULL)
+               OR (g.state = 'completed' AND g.prediction_id IS NULL) AS disagreeing,
+           g.state NOT IN ('completed', 'failed', 'cancelled')
+               AND g.admitted_at < now() - coalesce(known.oldest, $3::interval) AS overdue
+      FROM generations g
+      LEFT JOIN unnest($1::text[], $2::interval[]) AS known (operation, oldest) USING (operation)
 )
 SELECT count(*) FILTER (WHERE disagreeing)  AS states_agree,
        min(name) FILTER (WHERE disagreeing) AS states_agree_example,
@@ -131,11 +133,38 @@ SELECT count(*) FILTER (WHERE disagreeing)  AS states_agree,
        min(name) FILTER (WHERE overdue)     AS requests_end_in_time_example
   FROM requests;
 
+-- name: predictions
+WITH shared AS (
+    SELECT prediction_id
+      FROM generations
+     WHERE prediction_id IS NOT NULL
+     GROUP BY prediction_id
+    HAVING count(*) > 1
+)
+SELECT count(*) AS one_request_per_prediction, min(prediction_id) AS one_request_per_prediction_example
+  FROM shared;
+
+-- name: models
+-- Each user's model against the user's completed trainings, whose operations are $1.
+WITH latest AS (
+    SELECT DISTINCT ON (user_id) user_id, request_id
+      FROM generations
+     WHERE state = 'completed' AND operation = ANY($1::text[])
+     ORDER BY user_id, admitted_at DESC, request_id COLLATE "C" DESC
+)
+SELECT count(*) AS latest_training_is_the_model,
+       min(coalesce(l.user_id, m.user_id)) AS latest_training_is_the_model_example
+  FROM latest l
+  FULL JOIN user_models m USING (user_id)
+ WHERE l.request_id IS DISTINCT FROM m.request_id;
+
 -- name: gallery
--- Each request against its row of generated_images and its gallery rows, stacked and grouped once.
+-- Each request against its row of generated_images and its gallery rows, stacked and grouped once. $1 are operations
+-- that make no files, and so no rows here.
 WITH stacked AS (
     SELECT user_id, request_id, prediction_id,
-           (state = 'completed')::int AS completed, 0 AS sets, 0 AS expected, 0 AS pictures
+           (state = 'completed' AND operation <> ALL($1::text[]))::int AS completed, 0 AS sets, 0 AS expected,
+           0 AS pictures
       FROM generations
      UNION ALL
     SELECT user_id, request_id, prediction_id, 0, 1, image_count, 0

@@ -8,6 +8,7 @@ UPDATE generations g
 -- name: lock_generations
 -- In key order; the services lock with SKIP LOCKED and only briefly.
 SELECT g.user_id, g.request_id, g.operation, g.state, g.cost, g.refunded, g.prediction_id, g.prompt,
+       g.options::text AS options,
        (extract(epoch FROM g.admitted_at) * 1000)::bigint AS admitted_at_ms
   FROM generations g
   JOIN unnest($1::text[], $2::text[]) AS asked (user_id, request_id) USING (user_id, request_id)
@@ -15,7 +16,7 @@ SELECT g.user_id, g.request_id, g.operation, g.state, g.cost, g.refunded, g.pred
    FOR UPDATE OF g;
 
 -- name: settle_generations
--- due_at is when a service should look again; an end state is looked at by nobody.
+-- due_at is when a service should look again; an end state is looked at by nobody, a run to be stopped at once.
 UPDATE generations g
    SET state = new.state,
        prediction_id = new.prediction_id,
@@ -27,7 +28,10 @@ UPDATE generations g
        finished_at = CASE WHEN new.ended THEN now() ELSE g.finished_at END,
        attempts = CASE WHEN new.state = 'storing' AND g.state <> 'storing' THEN 0 ELSE g.attempts END,
        lease_until = CASE WHEN new.state = 'running' THEN g.lease_until ELSE NULL END,
-       due_at = CASE WHEN new.state = 'storing' THEN now() WHEN new.ended THEN NULL ELSE g.due_at END
+       due_at = CASE WHEN new.state = 'storing' THEN now()
+                     WHEN new.ended THEN NULL
+                     WHEN g.cancel_requested_at IS NOT NULL THEN now()
+                     ELSE coalesce(g.due_at, now()) END
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::boolean[])
     AS new (user_id, request_id, state, prediction_id, output_urls, refunded, reason, ended)
  WHERE g.user_id = new.user_id AND g.request_id = new.request_id;

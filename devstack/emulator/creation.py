@@ -63,9 +63,14 @@ def creation_of(body: Any, kind: str, model: str, version: str, long_side_px: in
         destination=destination,
         webhook=webhook,
         webhook_events=events,
-        marks=marks_in_prompt(prompt if kind == "predictions" else str(given.get("trigger_word", ""))),
+        marks=marks_in_prompt(prompt if kind == "predictions" else _text_of_training(given)),
         identity=(request_named_in(webhook) or prompt)[:_IDENTITY_CHARACTERS_MAX],
     )
+
+
+def _text_of_training(given: dict[str, Any]) -> str:
+    """Trainings have no prompt: marks are looked for in the trigger word and in the pictures' addresses."""
+    return f"{given.get('trigger_word', '')} {given.get('input_images', '')}"
 
 
 def _webhook_of(body: dict[str, Any]) -> tuple[str, tuple[str, ...]]:

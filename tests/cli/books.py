@@ -1,7 +1,7 @@
 """Clean books with one of everything, written by the real steps, without Kafka.
 
 ada   admitted, charged: a picture, a set of four, a set with two outputs missing, one that waits
-ben   a failure and a cancelled request, both refunded; a request too many
+ben   a failure and a cancelled request, both refunded; a request too many; a model trained twice
 cleo  unlimited: admitted and not charged
 dora  granted, spent nothing
 """
@@ -27,7 +27,7 @@ from tests.unit.records import FakeRecord, request_value
 async def write_clean_books(connection: Connection) -> None:
     """Grant, admit, queue, settle and complete."""
     books = _Books(connection)
-    for user_id, amount in (("ada", 50), ("ben", 50), ("cleo", 5), ("dora", 7)):
+    for user_id, amount in (("ada", 50), ("ben", 100), ("cleo", 5), ("dora", 7)):
         grant = {"grant_id": f"grant-{user_id}", "user_id": user_id, "amount": amount, "kind": "purchase"}
         await books.step(GrantsStep(), user_id, grant)
     await connection.execute("UPDATE accounts SET unlimited = true WHERE user_id = 'cleo'")
@@ -42,6 +42,9 @@ async def write_clean_books(connection: Connection) -> None:
         await books.admit("ben", f"many{number}", "feed.post")
     await books.admit("cleo", "free", "maya.image")
 
+    await books.admit("ben", "model", "training.model")
+    await books.admit("ben", "newer", "training.model")
+
     await books.complete("ada", "picture", present=1)
     await books.complete("ada", "set", present=4)
     await books.complete("ada", "short", present=2, missing=2)
@@ -50,6 +53,8 @@ async def write_clean_books(connection: Connection) -> None:
         await books.complete("ben", f"many{number}", present=1)
     await books.settle("ben", "failed", "failed")
     await books.settle("ben", "cancelled", "canceled")
+    for request_id in ("newer", "model"):
+        await books.settle("ben", request_id, "succeeded", {"version": f"darkroom/portraits:{request_id}"})
     await connection.execute("INSERT INTO stream_progress (stream, partition, next_offset) VALUES ('admit', 0, 40)")
 
 
@@ -70,17 +75,18 @@ class _Books:
             await step.apply(self._connection, batch)
 
     async def admit(self, user_id: str, request_id: str, operation: str) -> None:
-        await self.step(AdmitStep(1), user_id, request_value(request_id, user_id, operation=operation))
+        options = {"images": ["http://x/1.jpg"] * 5} if operation == "training.model" else {}
+        await self.step(AdmitStep(1), user_id, request_value(request_id, user_id, operation=operation, options=options))
         await self.step(GenerateStep(), user_id, {"request_id": request_id, "user_id": user_id})
 
-    async def settle(self, user_id: str, request_id: str, status: str, outputs: int = 0) -> None:
-        urls = [f"http://provider/{number}" for number in range(outputs)]
+    async def settle(self, user_id: str, request_id: str, status: str, output: Any = ()) -> None:
         name = f"p-{user_id}-{request_id}"
-        fact = PredictionUpdated(request_id, user_id, status, "webhook", name, {"output": urls})
+        fact = PredictionUpdated(request_id, user_id, status, "webhook", name, {"output": output})
         await self.step(SettleStep(), user_id, fact)
 
     async def complete(self, user_id: str, request_id: str, *, present: int, missing: int = 0) -> None:
-        await self.settle(user_id, request_id, "succeeded", present + missing)
+        urls = [f"http://provider/{number}" for number in range(present + missing)]
+        await self.settle(user_id, request_id, "succeeded", urls)
         images = [
             StoredImage(index, f"i/{request_id}/{index}", f"t/{request_id}/{index}", 8, 8, "image/jpeg", 9, "00")
             for index in range(present)

@@ -48,6 +48,12 @@ BREAKS: list[tuple[str, str]] = [
     ("states_agree", "UPDATE generations SET prediction_id = NULL WHERE request_id = 'picture'"),
     ("requests_end_in_time", "UPDATE generations SET admitted_at = now() - interval '41 minutes'"
                              " WHERE request_id = 'waiting'"),
+    ("requests_end_in_time", "UPDATE generations SET admitted_at = now() - interval '66 minutes', state = 'running',"
+                             " finished_at = NULL WHERE request_id = 'newer'"),
+    ("one_request_per_prediction", "UPDATE generations SET prediction_id = 'p-ada-set' WHERE request_id = 'waiting'"),
+    ("latest_training_is_the_model", "DELETE FROM user_models"),
+    ("latest_training_is_the_model", "UPDATE user_models SET request_id = 'model'"),
+    ("latest_training_is_the_model", "UPDATE generations SET state = 'failed' WHERE operation = 'training.model'"),
     ("completed_in_gallery", "DELETE FROM generated_images WHERE request_id = 'picture'"),
     ("completed_in_gallery", "UPDATE generations SET state = 'failed' WHERE request_id = 'picture'"),
     ("every_picture_has_a_row", "DELETE FROM ai_images WHERE request_id = 'set' AND output_index = 2"),
@@ -92,6 +98,15 @@ async def test_a_broken_invariant_is_caught_by_its_name(books_url: str, invarian
     findings = await found_after(books_url, statements)
     assert findings.counts[invariant] >= 1
     assert findings.examples[invariant]
+
+
+async def test_a_training_may_take_longer_than_a_picture(books_url: str) -> None:
+    findings = await found_after(
+        books_url,
+        "UPDATE generations SET admitted_at = now() - interval '64 minutes', state = 'running', finished_at = NULL"
+        " WHERE request_id = 'newer'",
+    )
+    assert findings.counts["requests_end_in_time"] == 0
 
 
 def test_every_invariant_has_a_break() -> None:

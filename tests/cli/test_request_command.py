@@ -12,12 +12,12 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import build_app
+from cli.main import build_app, run
 from models.outputs import Output
-from models.topics import REQUESTED
+from models.topics import CANCEL_REQUESTED, COMPLETED, REQUESTED
 from streams.reading import Reader
 from streams.settings import Settings, variable_of
-from tests.cli.events import admitted, completed, failed, publish, rejected
+from tests.cli.events import admitted, completed, event, failed, publish, rejected
 
 pytestmark = pytest.mark.usefixtures("applied_topics")
 
@@ -100,3 +100,36 @@ def test_a_grant_is_sent_under_the_id_that_was_given(command: Callable[..., Resu
     done = command("grant", "ada", "7", "--kind", "bonus", "--id", "g1", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["grant_id"] == "g1"
+
+
+def test_a_trained_model_is_said_with_the_word_that_calls_it(
+    settings: Settings, command: Callable[..., Result]
+) -> None:
+    pictures = [part for number in range(5) for part in ("--image", f"http://x/{number}.jpg")]
+    model = {"version": "darkroom/portraits:abc", "trigger_word": "MARA"}
+    end = event(COMPLETED, "ada", "r1", images=[], model=model, cost=25, refunded=0)
+    with answering(settings, admitted("ada", "r1", LATER_MS), end):
+        done = command("request", "ada", "training.model", "me", "--id", "r1", *pictures, "--wait", "--timeout", "30")
+    assert done.exit_code == 0, done.output
+    assert "MARA calls the model darkroom/portraits:abc" in done.output
+
+
+@pytest.mark.parametrize("operation", ["video.animation", "training.model"])
+def test_what_an_operation_cannot_do_without_is_asked_for_by_name(
+    operation: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["request", "ada", operation, "x"]) == 2
+    assert "options.image" in capsys.readouterr().err
+
+
+def test_a_cancel_is_sent_to_the_user_s_partition(settings: Settings, command: Callable[..., Result]) -> None:
+    sent = command("request", "ada", "maya.image", "x", "--id", "r1", "--json")
+    done = command("cancel", "ada", "r1", "--json")
+    assert done.exit_code == 0
+    document = json.loads(done.stdout)
+    assert (document["topic"], document["user_id"], document["request_id"]) == (CANCEL_REQUESTED, "ada", "r1")
+    assert document["partition"] == json.loads(sent.stdout)["partition"]
+
+
+def test_a_cancel_of_what_cannot_be_an_id_is_wrong_use() -> None:
+    assert run(["cancel", "ada", "a/b"]) == 2

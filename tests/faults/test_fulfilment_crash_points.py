@@ -1,4 +1,4 @@
-"""The other steps, killed before and after their commit: queueing, settling and completing happen once."""
+"""The other steps, killed before and after their commit: queueing, settling, completing and cancelling happen once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.topics import ADMITTED, COMPLETED, CREDITS, FAILED, PREDICTIONS, STORED
+from models.topics import ADMITTED, CANCEL_REQUESTED, COMPLETED, CREDITS, FAILED, PREDICTIONS, STORED
 from tests.faults.harness import World, event_ids
 from tests.support.waiting import eventually
 
@@ -36,7 +36,7 @@ async def charged(world: World, state: str) -> None:
         await held.execute(
             "INSERT INTO generations (user_id, request_id, operation, state, cost, balance, version, prompt, options,"
             " partition, admitted_at, prediction_id) VALUES ('u', 'r', 'maya.image', $1, 1, 9, 2, 'a lake', '{}', 0,"
-            " now(), CASE WHEN $1 = 'admitted' THEN NULL ELSE 'p' END)",
+            " now(), CASE WHEN $1 IN ('admitted', 'queued') THEN NULL ELSE 'p' END)",
             state,
         )
 
@@ -69,6 +69,16 @@ async def test_a_kill_while_completing_writes_one_row_and_says_the_same_twice_at
     assert (name, completed["images"][0]["image_id"]) == ("u/r/completed", "p-0")
     assert await world.fetch("SELECT image_id, is_favorite FROM ai_images") == [("p-0", False)]
     assert await world.fetch("SELECT state, refunded FROM generations") == [("completed", 0)]
+
+
+@pytest.mark.parametrize("point", [2, 3, 4])
+async def test_a_kill_while_cancelling_refunds_once(world: World, point: int) -> None:
+    await charged(world, "queued")
+    await killed_and_restarted(world, f"cancel:{point}", CANCEL_REQUESTED, {})
+    ((_, failed),) = event_ids(await world.read(FAILED)).items()
+    assert (failed["reason"], failed["refunded"]) == ("cancelled", 1)
+    assert list(event_ids(await world.read(CREDITS))) == ["u/credits/3"]
+    assert await world.fetch("SELECT state, refunded FROM generations") == [("cancelled", 1)]
 
 
 @pytest.mark.parametrize("point", [2, 3])

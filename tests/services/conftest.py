@@ -14,6 +14,8 @@ from tests.services.world import World, world_on
 QUICK = EmulatorOptions(
     latency_min_s=0.0,
     latency_max_s=0.1,
+    training_latency_min_s=0.0,
+    training_latency_max_s=0.1,
     long_side_px=96,
     retry_after_s=1,
     slow_answer_s=1.5,

@@ -13,13 +13,14 @@ import pytest
 from .world import World
 
 POINTS = [f"dispatcher:{point}" for point in (1, 2, 3, 4)] + [f"keeper:{point}" for point in (1, 2, 3)]
+NOWHERE = "http://127.0.0.1:9"
 RECONCILER_POINTS = [f"reconciler:{point}" for point in (1, 2)]
 
 
 async def run_until_dead(world: World, database: str, blobs: Path, crash_at: str) -> int:
     """Run the services in another process; its exit status, negative for a signal."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.services.doomed", database, world.emulator_url, str(blobs)),
+        *(sys.executable, "-m", "tests.services.doomed", database, world.emulator_url, str(blobs), NOWHERE, "0.6"),
         env={**os.environ, "DARKROOM_CRASH_AT": crash_at},
         cwd=Path(__file__).parents[2],
         stdout=asyncio.subprocess.DEVNULL,

@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from models.errors import ProviderBusy
-from services.dispatcher import PER_USER_MAX
+from services.dispatcher import PER_USER_MAX, Dispatcher
 from services.runner import run_together
 
+from .door import open_door
 from .world import World, until
 
 
@@ -43,15 +44,32 @@ async def test_a_user_with_much_waiting_delays_nobody_by_more_than_a_round(world
     assert sorted(await submitted(world)) == ["greedy"] * PER_USER_MAX + ["modest"]
 
 
+async def test_a_queue_of_five_hundred_delays_a_newcomer_by_one_round_at_most(world: World) -> None:
+    await world.queue("greedy", *(f"g{number}" for number in range(500)), age_s=60)
+    dispatcher = world.dispatcher(per_minute=60)  # one in a round
+    for _ in range(3):
+        await next_round(world, dispatcher)
+    await world.queue("modest", "m1")
+    await next_round(world, dispatcher)
+    await next_round(world, dispatcher)
+    await dispatcher.hands.drain(5.0)
+    assert "modest" in (await submitted(world))[:4]
+
+
+async def next_round(world: World, dispatcher: Dispatcher) -> None:
+    """The next round that submits something, without waiting for the pace."""
+    await world.pool.execute("UPDATE provider_pace SET next_at = now() - interval '1 s'")
+    while await dispatcher.tick() == 0:
+        await asyncio.sleep(0.01)
+
+
 async def test_the_user_served_longest_ago_goes_first(world: World) -> None:
     for user_id in ("first", "second", "third"):
         await world.queue(user_id, f"{user_id}-1", f"{user_id}-2", age_s=9)
     await world.queue("fourth", "fourth-1")
     dispatcher = world.dispatcher(per_minute=60)
     for _ in range(7):
-        await world.pool.execute("UPDATE provider_pace SET next_at = now() - interval '1 s'")
-        while await dispatcher.tick() == 0:
-            await asyncio.sleep(0.01)
+        await next_round(world, dispatcher)
     await dispatcher.hands.drain(5.0)
     served = await submitted(world)
     assert set(served[:4]) == {"first", "second", "third", "fourth"}
@@ -176,6 +194,42 @@ async def test_a_second_run_is_cancelled_when_an_earlier_one_has_announced_itsel
     assert (await world.provider.get(second))["status"] == "canceled"
     assert (await world.row("u1", "e1"))["prediction_id"] == "earlier"
     assert world.publisher.sent == []
+
+
+async def test_a_run_that_has_ended_before_its_creation_was_answered_is_the_request_s(world: World) -> None:
+    async with open_door(world.publisher) as world.webhook_base_url:
+        await world.queue("u1", "f1")
+        create = world.provider.create
+
+        async def answer_late(*given: Any) -> dict[str, Any]:
+            body = await create(*given)
+            await until(lambda: is_in(world, "storing"), "the webhooks have adopted and ended the run")
+            return body
+
+        world.provider.create = answer_late  # type: ignore[method-assign, assignment]
+        dispatcher = world.dispatcher()
+        await dispatcher.tick()
+        await dispatcher.hands.drain(5.0)
+    row = await world.row("u1", "f1")
+    assert (await world.counts())["requests"] == {"u1/f1": [row["prediction_id"]]}
+    assert (await world.provider.get(row["prediction_id"]))["status"] == "succeeded"
+    assert (row["state"], row["lease_until"]) == ("storing", None)
+
+
+async def test_a_run_of_a_request_that_was_handed_back_is_adopted_and_not_repeated(world: World) -> None:
+    async with open_door(world.publisher) as world.webhook_base_url:
+        await world.queue("u1", "a1", prompt="a lake [[fault:lost_answer]]")
+        dispatcher = world.dispatcher()
+        create = world.provider.create
+
+        async def hand_back_too_early(*given: Any) -> dict[str, Any]:
+            await world.pool.execute("UPDATE generations SET state = 'queued', due_at = now() + interval '1 s'")
+            return await create(*given)
+
+        world.provider.create = hand_back_too_early  # type: ignore[method-assign, assignment]
+        async with world.running(dispatcher):
+            await until(lambda: is_in(world, "storing"), "its webhooks have adopted the run")
+    assert await world.runs_of("u1", "a1") == 1
 
 
 async def test_while_kafka_is_away_the_run_is_known_and_nothing_is_lost(world: World) -> None:

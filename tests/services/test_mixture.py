@@ -1,8 +1,18 @@
-"""All of the provider's faults at once, with webhooks: every request ends once, and nothing is paid for twice."""
+"""Each of the provider's faults alone, and everything at once: all faults, users who cancel, workers that are killed.
+
+`make mixture` runs the latter with more requests and says how it went; MIXTURE_REQUESTS and MIXTURE_SEED choose size
+and seed.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
+import signal
+import sys
+import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,65 +22,120 @@ from devstack.emulator.server import running_emulator
 
 from .conftest import QUICK
 from .door import open_door
-from .world import until, world_on
+from .emulator import emulator_apart
+from .mixture import ANSWER_TIMEOUT_S, OPTIONS, RATES, REQUESTS_A_USER, Wish, admit, assert_whole, wishes
+from .world import World, until, world_on
 
-REQUESTS = 120
-RATES = {
-    "rate_limited": 0.05,
-    "server_error": 0.05,
-    "refused": 0.02,
-    "lost_request": 0.04,
-    "lost_answer": 0.06,
-    "slow_answer": 0.03,
-    "failed": 0.04,
-    "aborted": 0.02,
-    "half_set": 0.05,
-    "duplicate_webhook": 0.2,
-    "missing_webhook": 0.1,
-    "late_webhook": 0.1,
-    "out_of_order_webhooks": 0.1,
-    "forged_webhook": 0.1,
-    "stale_webhook": 0.1,
-    "corrupt_image": 0.03,
-    "expired_output": 0.02,
-    "read_error": 0.1,
-}
+REQUESTS = int(os.environ.get("MIXTURE_REQUESTS") or 500)
+WORKERS = 2
+TIMEOUT_S = 180.0 + REQUESTS / 5
+# Each point is passed about as often as there are requests.
+CRASH_POINTS = [*(f"dispatcher:{n}" for n in (1, 2, 3, 4)), *(f"keeper:{n}" for n in (1, 2, 3)), "reconciler:1",
+                "reconciler:2"]  # fmt: skip
+CRASHES_WANTED = 8
+KILLS = 3
 
 
-@pytest.mark.timeout(120)
-async def test_under_a_mixture_of_all_faults_every_request_ends_once(database: str, tmp_path: Path) -> None:
+# Each meeting doubles the wait, so these are met twice by some requests instead of by chance.
+WAITED_FOR = ("rate_limited", "server_error", "lost_request")
+
+
+@pytest.mark.parametrize("fault", RATES)
+async def test_under_one_fault_alone_every_request_ends_once(database: str, tmp_path: Path, fault: str) -> None:
     seed = random.randrange(1 << 30)
-    print("seed", seed)
-    options = replace(QUICK, seed=seed, fault_rates=RATES)
-    with running_emulator(options) as emulator_url:
+    print(f"seed {seed}")
+    asked = list(wishes(seed, REQUESTS_A_USER))
+    rates = {fault: 0.5} | ({"missing_webhook": 1.0} if fault == "read_error" else {})
+    if fault in WAITED_FOR:
+        asked = [wish._replace(prompt=f"{wish.prompt} [[fault:{fault}*2]]") for wish in asked[::3]]
+        rates = {}
+    with running_emulator(replace(QUICK, seed=seed, fault_rates=rates)) as emulator_url:
         async with (
             world_on(database, emulator_url, str(tmp_path / "blobs")) as world,
             open_door(world.publisher) as world.webhook_base_url,
         ):
-            for number in range(REQUESTS):
-                many = number % 4 == 0
-                await world.queue(
-                    f"u{number % 10}",
-                    f"m{number}",
-                    operation="studio.images" if many else "maya.image",
-                    cost=4 if many else 1,
-                )
+            await admit(world, asked)
 
             async def all_ended() -> bool:
-                return set(await world.states()) <= {"completed", "failed"}
+                return set(await world.states()) <= {"completed", "failed", "cancelled"}
 
-            async with world.running(world.dispatcher(), world.reconciler(), world.keeper()):
+            async with world.running(world.dispatcher(), world.reconciler(), world.keeper(lease_s=0.5)):
+                await cancel_some(world, asked, seed)
                 await until(all_ended, "every request has ended", timeout_s=60.0)
             counts = await world.counts()
-            assert counts["paid_twice"] == {}
-            assert len(counts["requests"]) >= REQUESTS * 0.8
-            ends = await world.pool.fetch(
-                "SELECT g.state, g.reason, g.cost, g.refunded, count(i.image_id) AS kept"
-                " FROM generations g LEFT JOIN ai_images i USING (user_id, request_id)"
-                " GROUP BY g.user_id, g.request_id"
+    await assert_whole(database, counts, asked)
+    assert counts["totals"][f"fault_{fault}"] > 0
+
+
+@pytest.mark.timeout(TIMEOUT_S + 60.0)
+async def test_under_a_mixture_of_all_faults_every_request_ends_once(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = int(os.environ.get("MIXTURE_SEED") or random.randrange(1 << 30))
+    print(f"MIXTURE_SEED={seed}")
+    asked = list(wishes(seed, REQUESTS))
+    with emulator_apart(replace(OPTIONS, seed=seed)) as emulator_url:
+        async with (
+            world_on(database, emulator_url, str(tmp_path / "blobs")) as world,
+            open_door(world.publisher) as world.webhook_base_url,
+        ):
+            await admit(world, asked)
+            began = time.monotonic()
+            arguments = (database, emulator_url, str(tmp_path / "blobs"), world.webhook_base_url, str(ANSWER_TIMEOUT_S))
+            async with asyncio.timeout(TIMEOUT_S):
+                deaths, *_ = await asyncio.gather(run_workers(arguments, seed), cancel_some(world, asked, seed))
+            seconds = time.monotonic() - began
+            ends = await assert_whole(database, await world.counts(), asked)
+    if "MIXTURE_REQUESTS" in os.environ:
+        with capsys.disabled():
+            print(f"\nseed {seed}: {REQUESTS} requests in {seconds:.1f} s, deaths {dict(deaths)}, ends {dict(ends)}")
+    assert {"completed", "provider_failed", "cancelled"} <= set(ends)
+
+
+async def run_workers(arguments: tuple[str, ...], seed: int) -> Counter[str]:
+    """Workers that die and are started again, until one of each has seen every request end. Says what they died of."""
+    chance = CRASHES_WANTED / len(CRASH_POINTS) / REQUESTS
+    armed = ",".join(f"{point}:p{chance}" for point in CRASH_POINTS)
+    deaths: Counter[str] = Counter()
+
+    async def run_one(number: int) -> None:
+        moments = random.Random(seed + number)
+        kills = KILLS
+        while True:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.services.doomed", *arguments),
+                env={**os.environ, "DARKROOM_CRASH_AT": armed},
+                cwd=Path(__file__).parents[2],
+                stdout=asyncio.subprocess.DEVNULL,
             )
-            for row in ends:
-                # Every credit is either a picture or given back; a picture costs one in both operations.
-                assert row["cost"] == row["kept"] + row["refunded"], dict(row)
-                assert row["reason"] in (None, "provider_failed", "provider_rejected", "outputs_lost"), dict(row)
-            assert len({row["reason"] for row in ends}) > 1
+            try:
+                async with asyncio.timeout(moments.uniform(2.0, 8.0) if kills else None):
+                    status = await process.wait()
+            except TimeoutError:
+                kills -= 1
+                process.kill()
+                await process.wait()
+                deaths["at any moment"] += 1
+                continue
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+            if status == 0:
+                return
+            assert status == -signal.SIGKILL, f"a worker ended with {status}"
+            deaths["at a crash point"] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(WORKERS):
+            group.create_task(run_one(number))
+    return deaths
+
+
+async def cancel_some(world: World, asked: list[Wish], seed: int) -> None:
+    """At moments that have nothing to do with what their requests are doing."""
+    moments = random.Random(seed)
+    for wish in asked:
+        if wish.is_cancelled:
+            await asyncio.sleep(moments.expovariate(8.0 if REQUESTS < 500 else 12.0))
+            await world.cancel(wish.user_id, wish.request_id)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from adapters.generations import queue_generations
+from adapters.postgres import transaction
 from models.errors import ProviderBusy
+from models.provider_work import Model, Work, updated, webhook_url
+from models.requests import Options
+from streams.facts import FactPublisher
 
 from .door import open_door
 from .world import World, until
@@ -33,10 +38,10 @@ async def test_a_poll_that_tells_nothing_new_is_not_published(world: World) -> N
         polls = 0
         get = world.provider.get
 
-        async def counting(prediction_id: str) -> dict[str, object]:
+        async def counting(*given: str) -> dict[str, object]:
             nonlocal polls
             polls += 1
-            return await get(prediction_id)
+            return await get(*given)
 
         world.provider.get = counting  # type: ignore[method-assign]
 
@@ -92,6 +97,21 @@ async def test_a_lost_run_announces_itself_before_anybody_searches(world: World)
     assert await world.runs_of("u1", "w1") == 1
 
 
+async def test_a_run_of_a_request_that_is_not_queued_yet_is_adopted_and_looked_after(world: World) -> None:
+    """As after a restored database, which may know less than the provider."""
+    await world.queue("u1", "r1", state="admitted")
+    await world.pool.execute("UPDATE generations SET due_at = NULL, queued_at = NULL")
+    work = Work("u1", "r1", "maya.image", "a lake in the morning, r1", Options(), Model("emulator/flux"))
+    body = await world.provider.create(work, webhook_url("http://127.0.0.1:9", work))
+    await FactPublisher(world.publisher, "gateway").prediction(updated(work, body, "webhook"))
+    assert await world.state("u1", "r1") == "running"
+    async with transaction(world.pool) as held:
+        await queue_generations(held, [("u1", "r1")])
+    async with world.running(world.dispatcher(), world.reconciler()):
+        await ends(world, "storing")
+    assert await world.runs_of("u1", "r1") == 1
+
+
 async def test_twins_with_the_same_chosen_seed_wait_for_their_webhooks(world: World) -> None:
     async with open_door(world.publisher) as url:
         twins = {"prompt": "twins [[fault:lost_answer]] [[fault:late_webhook]]", "options": SEEDED}
@@ -121,12 +141,12 @@ async def test_a_search_that_fails_lets_nothing_be_tried_again(world: World) -> 
     await world.queue("u1", "x1", prompt="a lake [[fault:lost_answer]]")
     list_page, searches = world.provider.list_page, 0
 
-    async def failing(cursor: str | None) -> tuple[list[dict[str, object]], str | None]:
+    async def failing(*given: str | None) -> tuple[list[dict[str, object]], str | None]:
         nonlocal searches
         searches += 1
         if searches <= 2:
             raise ProviderBusy("it does not answer, says the test")
-        return await list_page(cursor)
+        return await list_page(*given)
 
     world.provider.list_page = failing  # type: ignore[method-assign]
     async with world.running(world.dispatcher(), world.reconciler()):
@@ -138,7 +158,7 @@ async def test_a_search_that_fails_lets_nothing_be_tried_again(world: World) -> 
 async def test_a_search_that_did_not_see_all_lets_nothing_be_tried_again(world: World) -> None:
     await world.queue("u1", "y1", prompt="a lake [[fault:lost_answer]]")
 
-    async def endless(cursor: str | None) -> tuple[list[dict[str, object]], str | None]:
+    async def endless(*given: str | None) -> tuple[list[dict[str, object]], str | None]:
         return [{"id": "p1", "created_at": "2099-01-01T00:00:00Z"}], "cursor=more"
 
     world.provider.list_page = endless  # type: ignore[method-assign]

@@ -21,12 +21,15 @@ from adapters.blobs import ObjectBlobs, open_blobs
 from adapters.downloads import Downloads
 from adapters.postgres import Pool, transaction
 from adapters.provider import Provider, ReplicateProvider
+from agents.cancel import CancelStep
 from agents.gallery import GalleryStep
 from agents.settle import SettleStep
+from models.cancelling import CancelRequested, Decision
 from models.errors import Unavailable
 from models.facts import read_prediction, read_stored
+from models.operations import OPERATIONS
 from models.outputs import Header
-from models.provider_work import Model
+from models.provider_work import Models
 from models.topics import PREDICTIONS
 from services.dispatcher import Dispatcher
 from services.keeper import Keeper
@@ -37,7 +40,7 @@ from streams.facts import FactPublisher
 from tests.support.waiting import eventually
 from tests.unit.records import FakeRecord
 
-MODEL = Model("emulator/flux")
+MODELS = Models("emulator/flux", "emulator/video", "emulator/trainer:v1")
 
 
 @dataclass
@@ -84,6 +87,7 @@ class World:
     publisher: Settling
     blobs: ObjectBlobs
     downloads: Downloads
+    timeout_s: float
     webhook_base_url: str = "http://127.0.0.1:9"
 
     async def queue(self, user_id: str, *request_ids: str, **columns: Any) -> None:
@@ -112,6 +116,13 @@ class World:
             "INSERT INTO accounts (user_id, balance, version) VALUES ($1, 9, 1) ON CONFLICT DO NOTHING", user_id
         )
 
+    async def cancel(self, user_id: str, request_id: str) -> Decision:
+        """What the cancelling step makes of a user's wish."""
+        wish = CancelRequested(request_id, user_id)
+        async with transaction(self.pool) as held:
+            (decision,), _ = await CancelStep().apply(held, Batch(0, [FakeRecord(b"")], [wish], (), 0))
+        return decision
+
     async def row(self, user_id: str, request_id: str) -> asyncpg.Record:
         row = await self.pool.fetchrow(
             "SELECT * FROM generations WHERE user_id = $1 AND request_id = $2", user_id, request_id
@@ -128,17 +139,18 @@ class World:
 
     def dispatcher(self, **changed: Any) -> Dispatcher:
         options: dict[str, Any] = {
-            "model": MODEL,
+            "models": MODELS,
             "webhook_base_url": self.webhook_base_url,
             "per_minute": 100_000,
-            "timeout_s": 0.6,
+            "per_hour_max": 0,
+            "timeout_s": self.timeout_s,
             "start_window_s": 0.2,
             "poll_after_s": 0.3,
-        } | changed
+        } | with_deadlines(changed)
         return Dispatcher(self.pool, self.provider, FactPublisher(self.publisher, "dispatcher"), **options)
 
     def reconciler(self, **changed: Any) -> Reconciler:
-        options: dict[str, Any] = {"model": MODEL, "timeout_s": 0.6, "poll_after_s": 0.3} | changed
+        options: dict[str, Any] = {"timeout_s": self.timeout_s, "poll_after_s": 0.3} | with_deadlines(changed)
         return Reconciler(self.pool, self.provider, FactPublisher(self.publisher, "reconciler"), **options)
 
     def keeper(self, **changed: Any) -> Keeper:
@@ -165,19 +177,27 @@ class World:
         return len((await self.counts())["requests"].get(f"{user_id}/{request_id}", []))
 
 
+def with_deadlines(options: dict[str, Any]) -> dict[str, Any]:
+    """`deadline_s` is the same for every operation."""
+    deadline_s = options.pop("deadline_s", None)
+    return options if deadline_s is None else options | {"deadlines_s": dict.fromkeys(OPERATIONS, deadline_s)}
+
+
 async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 15.0) -> None:
     """Wait for a condition; fails saying that `what` did not happen."""
     await eventually(condition, timeout_s, f"not seen: {what}")
 
 
 @asynccontextmanager
-async def world_on(database_url: str, emulator_url: str, blobs: str) -> AsyncIterator[World]:
-    """A world on a migrated, empty database."""
+async def world_on(database_url: str, emulator_url: str, blobs: str, *, timeout_s: float = 0.6) -> AsyncIterator[World]:
+    """A world on a migrated, empty database. `timeout_s` is how long the provider may take to answer."""
     pool = await asyncpg.create_pool(database_url, min_size=0, max_size=8)
-    provider = ReplicateProvider(api_token="r8_test", base_url=emulator_url, timeout_s=0.6)
+    provider = ReplicateProvider(
+        api_token="r8_test", base_url=emulator_url, timeout_s=timeout_s, training_destination="emulator/trained"
+    )
     downloads = Downloads(allowed_hosts=(), trusted_hosts=("127.0.0.1",), timeout_s=5.0)
     try:
-        yield World(pool, provider, emulator_url, Settling(pool), open_blobs(blobs), downloads)
+        yield World(pool, provider, emulator_url, Settling(pool), open_blobs(blobs), downloads, timeout_s)
     finally:
         await provider.close()
         await downloads.close()
