@@ -6,17 +6,43 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 
 import httpx
 
 from models.errors import Unavailable
-from models.pictures import BYTES_MAX, REDIRECTS_MAX, OutputLost, is_listed_host, is_public_address, may_be_picture
+from models.pictures import (
+    BYTES_MAX,
+    REDIRECTS_MAX,
+    VIDEO_BYTES_MAX,
+    OutputLost,
+    is_listed_host,
+    is_public_address,
+    may_be_picture,
+    may_be_video,
+)
 
 TIMEOUT_S = 30.0
+VIDEO_TIMEOUT_S = 120.0
 CONNECT_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 32
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
+Take = Callable[[bytes], Awaitable[object]]
+"""Takes the parts of a file as they come."""
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What may come: so many bytes, in so many seconds, declared as something that `may_be` it."""
+
+    bytes_max: int
+    timeout_s: float
+    may_be: Callable[[str], bool]
+
+
+PICTURE = Agreed(BYTES_MAX, TIMEOUT_S, may_be_picture)
+VIDEO = Agreed(VIDEO_BYTES_MAX, VIDEO_TIMEOUT_S, may_be_video)
 
 
 class Downloads:
@@ -31,60 +57,77 @@ class Downloads:
         *,
         allowed_hosts: Collection[str],
         trusted_hosts: Collection[str] = (),
-        timeout_s: float = TIMEOUT_S,
-        bytes_max: int = BYTES_MAX,
+        picture: Agreed = PICTURE,
+        video: Agreed = VIDEO,
         resolve: Resolve | None = None,
     ) -> None:
         self._trusted = {host.lower() for host in trusted_hosts} | {host for host in allowed_hosts if _is_address(host)}
         self._allowed = {*allowed_hosts, *self._trusted}
-        self._timeout_s = timeout_s
-        self._bytes_max = bytes_max
+        self._picture = picture
+        self._video = video
         self._resolve = resolve or _resolve
         self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
-            headers={"accept-encoding": "identity", "accept": "image/*"},
+            headers={"accept-encoding": "identity", "accept": "image/*, video/*"},
             follow_redirects=False,
             trust_env=False,
         )
 
-    async def fetch(self, url: str) -> bytes:
-        """A file's bytes.
+    async def picture(self, url: str) -> bytes:
+        """A picture's file, whole.
 
         Raises OutputLost: gone, refused, forbidden_host, too_large or wrong_type. Unavailable: try again.
         """
+        parts: list[bytes] = []
+
+        async def take(part: bytes) -> None:
+            parts.append(part)
+
+        await self._pour(url, take, self._picture)
+        return b"".join(parts)
+
+    async def video(self, url: str, take: Take) -> None:
+        """Hand a video's file to `take`, part by part; after an error, what was taken is not the whole of it.
+
+        Raises what `picture` raises.
+        """
+        await self._pour(url, take, self._video)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._client.aclose()
+
+    async def _pour(self, url: str, take: Take, agreed: Agreed) -> None:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(agreed.timeout_s):
                 target = httpx.URL(url)
                 for _ in range(REDIRECTS_MAX + 1):
-                    content, target = await self._fetch_one(target)
-                    if content is not None:
-                        return content
+                    onward = await self._pour_one(target, take, agreed)
+                    if onward is None:
+                        return
+                    target = onward
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
             raise OutputLost("forbidden_host", f"not a URL to fetch: {error}") from error
         except (httpx.HTTPError, OSError, TimeoutError) as error:
             raise Unavailable("the output's host", repr(error)) from error
         raise OutputLost("refused", f"more than {REDIRECTS_MAX} redirects")
 
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._client.aclose()
-
-    async def _fetch_one(self, url: httpx.URL) -> tuple[bytes | None, httpx.URL]:
-        """(the content, its URL), or (None, where a redirect leads)."""
+    async def _pour_one(self, url: httpx.URL, take: Take, agreed: Agreed) -> httpx.URL | None:
+        """Where a redirect leads; None when the file has come."""
         request = await self._request(url)
         response = await self._client.send(request, stream=True)
         try:
             if response.is_redirect:
-                return None, url.join(response.headers.get("location", ""))
-            _check_answer(response, self._bytes_max)
-            parts, size_bytes = [], 0
+                return url.join(response.headers.get("location", ""))
+            _check_answer(response, agreed)
+            size_bytes = 0
             async for part in response.aiter_raw():
                 size_bytes += len(part)
-                if size_bytes > self._bytes_max:
-                    raise OutputLost("too_large", f"more than {self._bytes_max} bytes")
-                parts.append(part)
-            return b"".join(parts), url
+                if size_bytes > agreed.bytes_max:
+                    raise OutputLost("too_large", f"more than {agreed.bytes_max} bytes")
+                await take(part)
+            return None
         finally:
             await response.aclose()
 
@@ -105,7 +148,7 @@ class Downloads:
         )
 
 
-def _check_answer(response: httpx.Response, bytes_max: int) -> None:
+def _check_answer(response: httpx.Response, agreed: Agreed) -> None:
     status = response.status_code
     if status in (404, 410):
         raise OutputLost("gone", f"the host answers {status}")
@@ -114,13 +157,13 @@ def _check_answer(response: httpx.Response, bytes_max: int) -> None:
     if status != 200:
         raise OutputLost("refused", f"the host answers {status}")
     declared = response.headers.get("content-type", "")
-    if not may_be_picture(declared):
+    if not agreed.may_be(declared):
         raise OutputLost("wrong_type", f"declared as {declared[:100]}")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise OutputLost("wrong_type", "the file comes encoded, though that was not asked for")
     length = response.headers.get("content-length", "")
-    if length.isdigit() and int(length) > bytes_max:
-        raise OutputLost("too_large", f"{length} bytes are more than {bytes_max}")
+    if length.isdigit() and int(length) > agreed.bytes_max:
+        raise OutputLost("too_large", f"{length} bytes are more than {agreed.bytes_max}")
 
 
 async def _resolve(host: str, port: int) -> list[str]:

@@ -49,7 +49,7 @@ async def test_deleting_is_for_ever_and_twice_is_fine(blobs: ObjectBlobs) -> Non
 async def test_a_list_has_the_keys_below_its_prefix(blobs: ObjectBlobs) -> None:
     for key in ("images/ab/1", "images/cd/2", "thumbnails/ab/1"):
         await blobs.put(key, b"x")
-    assert sorted([key async for key in blobs.list("images")]) == ["images/ab/1", "images/cd/2"]
+    assert sorted([found.key async for found in blobs.list("images")]) == ["images/ab/1", "images/cd/2"]
 
 
 async def test_a_local_store_leaves_no_half_files(blobs: ObjectBlobs, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from adapters.blobs import ObjectBlobs, open_blobs
-from adapters.downloads import Downloads
+from adapters.downloads import PICTURE, VIDEO, Downloads
 from adapters.postgres import Pool, transaction
 from adapters.provider import Provider, ReplicateProvider
 from agents.gallery import GalleryStep
@@ -170,12 +170,22 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: 
     await eventually(condition, timeout_s, f"not seen: {what}")
 
 
+def downloads_within(timeout_s: float) -> Downloads:
+    """Downloads from the emulator, each within this time."""
+    return Downloads(
+        allowed_hosts=(),
+        trusted_hosts=("127.0.0.1",),
+        picture=replace(PICTURE, timeout_s=timeout_s),
+        video=replace(VIDEO, timeout_s=timeout_s),
+    )
+
+
 @asynccontextmanager
 async def world_on(database_url: str, emulator_url: str, blobs: str) -> AsyncIterator[World]:
     """A world on a migrated, empty database."""
     pool = await asyncpg.create_pool(database_url, min_size=0, max_size=8)
     provider = ReplicateProvider(api_token="r8_test", base_url=emulator_url, timeout_s=0.6)
-    downloads = Downloads(allowed_hosts=(), trusted_hosts=("127.0.0.1",), timeout_s=5.0)
+    downloads = downloads_within(5.0)
     try:
         yield World(pool, provider, emulator_url, Settling(pool), open_blobs(blobs), downloads)
     finally:
