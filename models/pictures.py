@@ -38,7 +38,10 @@ class OutputLost(DarkroomError):
 
 
 class StoringWork(msgspec.Struct, frozen=True):
-    """A request whose outputs are to be kept. `attempt` counts from 1, `age_s` from the provider's success."""
+    """A request whose outputs are to be kept.
+
+    `attempt` counts from 1, `age_s` from the provider's success, which was at `storing_at_s` by the database's clock.
+    """
 
     user_id: str
     request_id: str
@@ -48,6 +51,7 @@ class StoringWork(msgspec.Struct, frozen=True):
     output_urls: list[str]
     attempt: int
     age_s: float
+    storing_at_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Keeper: copy outputs to our storage before they vanish, pictures with thumbnails, and say so.
 
 Content-addressed and deterministic: keeping a request's outputs again writes the same objects and publishes the same
-fact, so a crash anywhere costs nothing but the time.
+fact, so a crash anywhere costs nothing but the time. A sweep that goes on meanwhile is noticed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from adapters.downloads import Downloads
 from adapters.pictures import read_picture
 from adapters.postgres import Pool, transaction
 from adapters.spool import Spool
+from adapters.sweeps import read_mark
 from adapters.videos import read_video
 from adapters.work import claim_storing, put_off_storing, renew_storing
 from models.errors import Unavailable
@@ -27,6 +28,7 @@ from models.facts import ImagesStored, MissingImage, StoredImage
 from models.operations import OPERATIONS, Kind
 from models.pictures import OUTPUTS_MAX, OutputLost, StoringWork
 from models.provider_work import outputs_expected, retry_delay_s
+from models.sweeping import Crossing
 from services.hands import Hands
 from services.metrics import KEEP_SECONDS, OUTPUTS
 from streams.crash_points import crash_point
@@ -110,6 +112,7 @@ class Keeper:
             if trouble is not None:
                 await self._put_off(work, trouble)
                 return
+            await self._ensure_unswept(work, images)
             crash_point(self.name, 2)  # objects without a fact: stored again under the same keys
             await self._facts.stored(ImagesStored(work.request_id, work.user_id, work.prediction_id, images, missing))
             crash_point(self.name, 3)  # published, the lease still stands: at worst the same fact once more
@@ -182,6 +185,15 @@ class Keeper:
             bytes=spool.size_bytes,
             sha256=sha256,
         )
+
+    async def _ensure_unswept(self, work: StoringWork, images: list[StoredImage]) -> None:
+        """See models/sweeping.py. Raises Unavailable: an object may be gone, and is stored again at the next try."""
+        keys = [key for image in images for key in (image.key, image.thumbnail_key) if key]
+        crossing = (await read_mark(self._pool)).crossing(keys, work.storing_at_s)
+        if crossing is Crossing.WAIT:
+            raise Unavailable("the outputs' folder", "it is being swept")
+        if crossing is Crossing.LOOK and not all(await asyncio.gather(*map(self._blobs.exists, keys))):
+            raise Unavailable("an output", "it was swept while it was stored")
 
     async def _put_off(self, work: StoringWork, why: str) -> None:
         delay_s = retry_delay_s(work.attempt, random.random())  # noqa: S311

@@ -41,14 +41,15 @@ CREATE INDEX videos_newest ON videos (user_id, created_at DESC, video_id DESC);
 CREATE INDEX ai_images_content ON ai_images (sha256);
 CREATE INDEX videos_content ON videos (sha256);
 
--- Sweeping of orphan objects: one row. `position` is the folder that comes next; began_at and ended_at are those of
--- the last batch of deletions, by which a keeper knows whether one has crossed its own writing.
+-- Sweeping of orphan objects: one row. `position` is the folder that comes next. The others are of the last batch of
+-- deletions: its folder, and when it began and ended, by which a keeper knows whether it has crossed its own storing.
 CREATE TABLE object_sweep (
-    name     text        PRIMARY KEY,
-    next_at  timestamptz NOT NULL DEFAULT now(),
-    position integer     NOT NULL DEFAULT 0,
-    began_at timestamptz,
-    ended_at timestamptz
+    name           text        PRIMARY KEY,
+    next_at        timestamptz NOT NULL DEFAULT now(),
+    position       integer     NOT NULL DEFAULT 0,
+    batch_position integer     NOT NULL DEFAULT 0,
+    began_at       timestamptz,
+    ended_at       timestamptz
 );
 INSERT INTO object_sweep (name) VALUES ('objects');
 

@@ -1,4 +1,4 @@
-"""All three services in a process of their own, to be killed at the crash point that DARKROOM_CRASH_AT names.
+"""All services in a process of their own, to be killed at the crash point that DARKROOM_CRASH_AT names.
 
 Arguments: database URL, emulator URL, blob folder. Ends by itself when every request has ended.
 """
@@ -20,7 +20,9 @@ async def main(database_url: str, emulator_url: str, blobs: str) -> None:
         async def all_ended() -> bool:
             return set(await world.states()) <= ENDED
 
-        async with world.running(world.dispatcher(), world.reconciler(), world.keeper(lease_s=0.5)):
+        async with world.running(
+            world.dispatcher(), world.reconciler(), world.keeper(lease_s=0.5), world.sweeper(flight_s=0.5)
+        ):
             await until(all_ended, "every request has ended", timeout_s=30.0)
 
 

@@ -32,6 +32,7 @@ from services.dispatcher import Dispatcher
 from services.keeper import Keeper
 from services.reconciler import Reconciler
 from services.runner import Service, run_together
+from services.sweeper import Sweeper
 from streams.delivery import Batch
 from streams.facts import FactPublisher
 from tests.support.waiting import eventually
@@ -143,6 +144,9 @@ class World:
 
     def keeper(self, **changed: Any) -> Keeper:
         return Keeper(self.pool, self.blobs, self.downloads, FactPublisher(self.publisher, "keeper"), **changed)
+
+    def sweeper(self, **changed: Any) -> Sweeper:
+        return Sweeper(self.pool, self.blobs, **({"grace_s": 7200.0, "every_s": 0.0} | changed))
 
     @asynccontextmanager
     async def running(self, *services: Service) -> AsyncIterator[None]:
