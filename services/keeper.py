@@ -36,8 +36,8 @@ from streams.facts import FactPublisher
 
 log = structlog.get_logger()
 
-AT_ONCE_MAX = 8
-DOWNLOADS_AT_ONCE_MAX = 12
+AT_ONCE_MAX = 24
+DOWNLOADS_AT_ONCE_MAX = 16
 DECODERS = 2
 VIDEOS_AT_ONCE_MAX = 3
 OUTPUT_TIMEOUT_S = 45.0
