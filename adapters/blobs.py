@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import obstore
 from obstore.exceptions import BaseError
@@ -15,8 +16,12 @@ from obstore.store import LocalStore, S3Store
 from models.errors import BadSetting, Unavailable
 
 OPERATION_TIMEOUT_S = 30.0
+FILE_TIMEOUT_S = 120.0
 CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 256 * 1024
+# A file goes up in parts of this size (S3 takes no smaller ones), so many at once: what of it is in memory.
+FILE_PART_BYTES = 5 << 20
+FILE_PARTS_AT_ONCE = 2
 
 
 class Blobs(Protocol):
@@ -24,6 +29,9 @@ class Blobs(Protocol):
 
     async def put(self, key: str, data: bytes) -> None:
         """Write an object whole or not at all; one that is there is replaced."""
+
+    async def put_file(self, key: str, file: BinaryIO) -> None:
+        """The same with an open file, from its beginning, part by part."""
 
     async def get(self, key: str) -> bytes | None:
         """An object's bytes; None if there is none."""
@@ -37,8 +45,19 @@ class Blobs(Protocol):
     async def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 
-    def list(self, prefix: str) -> AsyncIterator[str]:
-        """The keys below a prefix (whole path segments), in no particular order."""
+    async def modified_at(self, key: str) -> datetime | None:
+        """When an object was last put, by the store's clock; None if there is none."""
+
+    def list(self, prefix: str) -> AsyncIterator[Listed]:
+        """The objects below a prefix (whole path segments), in no particular order."""
+
+
+class Listed(NamedTuple):
+    """An object in a list."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class OpenBlob:
@@ -67,6 +86,15 @@ class ObjectBlobs:
             async with asyncio.timeout(OPERATION_TIMEOUT_S):
                 await obstore.put_async(self._store, key, data)
 
+    async def put_file(self, key: str, file: BinaryIO) -> None:
+        """See Blobs."""
+        with _mapped_errors():
+            async with asyncio.timeout(FILE_TIMEOUT_S):
+                file.seek(0)
+                await obstore.put_async(
+                    self._store, key, file, chunk_size=FILE_PART_BYTES, max_concurrency=FILE_PARTS_AT_ONCE
+                )
+
     async def get(self, key: str) -> bytes | None:
         """See Blobs."""
         with _mapped_errors():
@@ -88,13 +116,16 @@ class ObjectBlobs:
 
     async def exists(self, key: str) -> bool:
         """See Blobs."""
+        return await self.modified_at(key) is not None
+
+    async def modified_at(self, key: str) -> datetime | None:
+        """See Blobs."""
         with _mapped_errors():
             async with asyncio.timeout(OPERATION_TIMEOUT_S):
                 try:
-                    await obstore.head_async(self._store, key)
+                    return (await obstore.head_async(self._store, key))["last_modified"]
                 except FileNotFoundError:
-                    return False
-                return True
+                    return None
 
     async def delete(self, key: str) -> None:
         """See Blobs."""
@@ -105,12 +136,12 @@ class ObjectBlobs:
                 except FileNotFoundError:
                     return
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
+    async def list(self, prefix: str) -> AsyncIterator[Listed]:
         """See Blobs."""
         with _mapped_errors():
             async for page in obstore.list(self._store, prefix, chunk_size=1000):
                 for entry in page:
-                    yield entry["path"]
+                    yield Listed(entry["path"], entry["size"], entry["last_modified"])
 
 
 def open_blobs(location: str) -> ObjectBlobs:

@@ -70,7 +70,7 @@ async def write_gallery(
     rows: Sequence[GalleryRow],
     images_url: str,
 ) -> None:
-    """One generated_images row per completed generation, one ai_images row per stored picture."""
+    """One generated_images row per completed generation, one row of ai_images or videos per stored output."""
     if completed:
         await connection.execute(
             _sql["write_generated"],
@@ -83,23 +83,31 @@ async def write_gallery(
             [generation.cost for generation, _ in completed],
             [generation.refunded for generation, _ in completed],
         )
-    if rows:
+    pictures = [row for row in rows if not row.is_video]
+    if pictures:
         await connection.execute(
-            _sql["write_gallery"],
-            [row.image_id for row in rows],
-            [row.user_id for row in rows],
-            [row.request_id for row in rows],
-            [row.prediction_id for row in rows],
-            [row.output_index for row in rows],
-            [row.operation for row in rows],
-            [row.source for row in rows],
-            [row.prompt for row in rows],
-            [row.image.key for row in rows],
-            [row.image.thumbnail_key for row in rows],
-            [row.image.width for row in rows],
-            [row.image.height for row in rows],
-            [row.image.content_type for row in rows],
-            [row.image.bytes for row in rows],
-            [row.image.sha256 for row in rows],
-            images_url,
+            _sql["write_pictures"], *_columns(pictures), [row.image.thumbnail_key for row in pictures], images_url
         )
+    videos = [row for row in rows if row.is_video]
+    if videos:
+        await connection.execute(_sql["write_videos"], *_columns(videos), images_url)
+
+
+def _columns(rows: Sequence[GalleryRow]) -> tuple[list[object], ...]:
+    """What rows of both tables have, in the order of the queries' parameters."""
+    return (
+        [row.image_id for row in rows],
+        [row.user_id for row in rows],
+        [row.request_id for row in rows],
+        [row.prediction_id for row in rows],
+        [row.output_index for row in rows],
+        [row.operation for row in rows],
+        [row.source for row in rows],
+        [row.prompt for row in rows],
+        [row.image.key for row in rows],
+        [row.image.width for row in rows],
+        [row.image.height for row in rows],
+        [row.image.content_type for row in rows],
+        [row.image.bytes for row in rows],
+        [row.image.sha256 for row in rows],
+    )

@@ -195,6 +195,7 @@ async def claim_storing(held: Connection, *, wanted: int, lease_s: float) -> lis
             msgspec.json.decode(row["output_urls"] or "[]", type=list[str]),
             row["attempts"],
             row["age_s"],
+            row["storing_at_s"],
         )
         for row in await held.fetch(_sql["claim_storing"], wanted, lease_s)
     ]

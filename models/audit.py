@@ -30,9 +30,9 @@ INVARIANTS: dict[str, str] = {
     "one_request_per_prediction": "No prediction belongs to two requests.",
     "latest_training_is_the_model": "A user's model is that of the user's latest completed training; others have none.",
     "completed_in_gallery": "Every completed request but trainings, and no other, has its row in generated_images.",
-    "every_picture_has_a_row": "A completed request has as many gallery rows as pictures, of its own prediction.",
+    "every_picture_has_a_row": "A completed request has a row, of its own run, for each output, deleted or not.",
     "no_picture_of_unfinished": "No gallery row belongs to a request that has not completed.",
-    "one_row_per_output": "A prediction's output has one gallery row.",
+    "one_row_per_output": "A prediction's output has one row: of a picture, of a video, or of what was deleted.",
     "windows_within_limits": "At no moment had a user more admitted within a policy's window than it allowed then.",
     "progress_moves_forward": "No stream's next offset lies before its previous one.",
 }

@@ -38,7 +38,8 @@ class PredictionUpdated(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StoredImage(msgspec.Struct, frozen=True):
-    """One picture in our storage. `bytes` is its size."""
+    """One picture or video in our storage. `bytes` is its size; a video's `thumbnail_key` is empty, and its width and
+    height are 0 where the file does not say."""
 
     output_index: Annotated[int, msgspec.Meta(ge=0, le=100)]
     key: str

@@ -1,4 +1,4 @@
-"""The gallery: stored pictures become rows and the request completes; what is missing is given back."""
+"""The gallery: stored pictures and videos become rows and the request completes; what is missing is given back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from models.facts import ImagesStored, StoredImage
 from models.lifecycle import Event, transition
 from models.operations import OPERATIONS
 from models.outputs import EventStamp, Output, Record, dead_letter, rfc3339
+from models.pictures import VIDEO_TYPES
 from models.requests import Unreadable
 from models.settlement import Dead, Ended, Facts, Generation, Nothing, Refund, SettlementRenderer, refund, refund_all
 from models.settlement import Effects as Settlement
@@ -33,7 +34,7 @@ Input = ImagesStored | Unreadable
 
 
 class GalleryRow(msgspec.Struct, frozen=True):
-    """A row of ai_images."""
+    """A row of ai_images, or of videos."""
 
     image_id: str
     user_id: str
@@ -44,6 +45,11 @@ class GalleryRow(msgspec.Struct, frozen=True):
     source: str
     prompt: str
     image: StoredImage
+
+    @property
+    def is_video(self) -> bool:
+        """Which of the two tables is its own."""
+        return self.image.content_type in VIDEO_TYPES
 
 
 @dataclass(slots=True)
@@ -56,7 +62,7 @@ class Effects:
 
 
 def image_id(prediction_id: str, output_index: int) -> str:
-    """A picture's name for ever: a prediction's output has one row."""
+    """A picture's or video's name for ever: a prediction's output has one row."""
     return f"{prediction_id}-{output_index}"
 
 
@@ -114,7 +120,7 @@ def _row(generation: Generation, fact: ImagesStored, image: StoredImage) -> Gall
 
 
 class CompletedImage(msgspec.Struct, frozen=True):
-    """One picture as dashboards see it."""
+    """One picture or video as dashboards see it; a video has no thumbnail, and its `thumbnail_url` is empty."""
 
     image_id: str
     url: str
@@ -164,7 +170,7 @@ def _render_completed(record: Record, fact: ImagesStored, decision: Completed) -
         CompletedImage(
             image_id(fact.prediction_id, image.output_index),
             decision.images_url + image.key,
-            decision.images_url + image.thumbnail_key,
+            decision.images_url + image.thumbnail_key if image.thumbnail_key else "",
             image.width,
             image.height,
             image.content_type,

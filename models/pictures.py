@@ -1,4 +1,4 @@
-"""Pictures in our storage: their keys, what may become one, and where they may be fetched from."""
+"""Pictures and videos in our storage: their keys, what may become one, and where they may be fetched from."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from models.requests import Options
 
 BYTES_MAX = 25 << 20
 PIXELS_MAX = 50_000_000
+VIDEO_BYTES_MAX = 256 << 20
 THUMBNAIL_SIDE_PX = 384
 REDIRECTS_MAX = 3
 OUTPUTS_MAX = 16
 
-EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
-CONTENT_TYPES = {extension: content_type for content_type, extension in EXTENSIONS.items()}
+PICTURE_TYPES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+VIDEO_TYPES = {"video/mp4": "mp4", "video/webm": "webm"}
+FOLDERS = {"images": PICTURE_TYPES, "thumbnails": {"image/webp": "webp"}, "videos": VIDEO_TYPES}
+"""Where objects are kept, and the content types that each folder holds, with their extensions."""
 
-_KEY = re.compile(r"(images|thumbnails)/([0-9a-f]{2})/(([0-9a-f]{2})[0-9a-f]{62})\.(jpg|png|webp)\Z")
+_KEY = re.compile(r"([a-z]+)/([0-9a-f]{2})/(\2[0-9a-f]{62})\.([a-z0-9]+)\Z", re.ASCII)
 
 
 class OutputLost(DarkroomError):
-    """An output that can never become a picture; `reason` is a stable code."""
+    """An output that can never become a picture or video; `reason` is a stable code."""
 
     code = "output_lost"
 
@@ -35,7 +38,10 @@ class OutputLost(DarkroomError):
 
 
 class StoringWork(msgspec.Struct, frozen=True):
-    """A request whose outputs are to be kept. `attempt` counts from 1, `age_s` from the provider's success."""
+    """A request whose outputs are to be kept.
+
+    `attempt` counts from 1, `age_s` from the provider's success, which was at `storing_at_s` by the database's clock.
+    """
 
     user_id: str
     request_id: str
@@ -45,6 +51,7 @@ class StoringWork(msgspec.Struct, frozen=True):
     output_urls: list[str]
     attempt: int
     age_s: float
+    storing_at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ class Picture:
     @property
     def key(self) -> str:
         """Content-addressed: the same bytes are the same object."""
-        return f"images/{self.sha256[:2]}/{self.sha256}.{EXTENSIONS[self.content_type]}"
+        return f"images/{self.sha256[:2]}/{self.sha256}.{PICTURE_TYPES[self.content_type]}"
 
     @property
     def thumbnail_key(self) -> str:
@@ -68,12 +75,33 @@ class Picture:
         return f"thumbnails/{self.sha256[:2]}/{self.sha256}.webp"
 
 
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A checked video. Width and height are 0 where its header does not say."""
+
+    width: int
+    height: int
+    content_type: str
+    sha256: str
+
+    @property
+    def key(self) -> str:
+        """Content-addressed: the same bytes are the same object."""
+        return f"videos/{self.sha256[:2]}/{self.sha256}.{VIDEO_TYPES[self.content_type]}"
+
+
 def content_type_of_key(key: str) -> str | None:
     """The content type behind a key of ours; None for anything that is not one."""
     match = _KEY.match(key)
-    if match is None or match[2] != match[4] or (match[1] == "thumbnails" and match[5] != "webp"):
+    if match is None:
         return None
-    return CONTENT_TYPES[match[5]]
+    return next((kind for kind, extension in FOLDERS.get(match[1], {}).items() if extension == match[4]), None)
+
+
+def sha256_of_key(key: str) -> str | None:
+    """The digest that a key of ours is made from; None for anything that is not one."""
+    match = _KEY.match(key)
+    return match[3] if match is not None and content_type_of_key(key) is not None else None
 
 
 def is_listed_host(host: str, allowed: Iterable[str]) -> bool:
@@ -96,7 +124,20 @@ def is_public_address(address: str) -> bool:
     return (mapped or parsed).is_global and not parsed.is_multicast
 
 
+_SAYS_NOTHING = ("", "application/octet-stream", "binary/octet-stream")
+
+
 def may_be_picture(declared: str) -> bool:
     """Whether a declared content type leaves room for a picture; what it really is, its bytes say."""
-    kind = declared.partition(";")[0].strip().lower()
-    return kind in EXTENSIONS or kind in ("", "application/octet-stream", "binary/octet-stream", "image/jpg")
+    kind = _kind(declared)
+    return kind in PICTURE_TYPES or kind in _SAYS_NOTHING or kind == "image/jpg"
+
+
+def may_be_video(declared: str) -> bool:
+    """The same for a video."""
+    kind = _kind(declared)
+    return kind in VIDEO_TYPES or kind in _SAYS_NOTHING or kind == "application/mp4"
+
+
+def _kind(declared: str) -> str:
+    return declared.partition(";")[0].strip().lower()

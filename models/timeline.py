@@ -97,7 +97,7 @@ def build(
         says = f"{entry['kind']} {entry['amount']:+d}, balance {entry['balance_after']}, version {entry['version']}"
         moments.append(Moment(millis(entry["created_at"]), "ledger", entry["reference_id"], says))
     for image in images:
-        moments.append(Moment(millis(image["created_at"]), "row", "ai_images", image["image_id"]))
+        moments.append(Moment(millis(image["created_at"]), "row", image["kept_in"], image["image_id"]))
     return sorted(moments, key=lambda moment: (moment.at_ms, _place_on_path(moment)))
 
 

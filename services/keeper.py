@@ -1,7 +1,7 @@
-"""Keeper: copy outputs to our storage before they vanish, with thumbnails, and say so.
+"""Keeper: copy outputs to our storage before they vanish, pictures with thumbnails, and say so.
 
 Content-addressed and deterministic: keeping a request's outputs again writes the same objects and publishes the same
-fact, so a crash anywhere costs nothing but the time.
+fact, so a crash anywhere costs nothing but the time. A sweep that goes on meanwhile is noticed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -17,11 +19,16 @@ from adapters.blobs import Blobs
 from adapters.downloads import Downloads
 from adapters.pictures import read_picture
 from adapters.postgres import Pool, transaction
+from adapters.spool import Spool
+from adapters.sweeps import read_mark
+from adapters.videos import read_video
 from adapters.work import claim_storing, put_off_storing, renew_storing
 from models.errors import Unavailable
 from models.facts import ImagesStored, MissingImage, StoredImage
+from models.operations import OPERATIONS, Kind
 from models.pictures import OUTPUTS_MAX, OutputLost, StoringWork
 from models.provider_work import outputs_expected, retry_delay_s
+from models.sweeping import Crossing
 from services.hands import Hands
 from services.metrics import KEEP_SECONDS, OUTPUTS
 from streams.crash_points import crash_point
@@ -29,10 +36,12 @@ from streams.facts import FactPublisher
 
 log = structlog.get_logger()
 
-AT_ONCE_MAX = 8
-DOWNLOADS_AT_ONCE_MAX = 12
+AT_ONCE_MAX = 24
+DOWNLOADS_AT_ONCE_MAX = 16
 DECODERS = 2
+VIDEOS_AT_ONCE_MAX = 3
 OUTPUT_TIMEOUT_S = 45.0
+VIDEO_TIMEOUT_S = 240.0
 # Short, so that a killed worker's requests are not kept waiting, and renewed while the work is in hand.
 LEASE_S = 15.0
 TRIES_MAX = 60
@@ -69,6 +78,7 @@ class Keeper:
         self._renewed_at = time.monotonic()
         self._in_hand: dict[tuple[str, str], StoringWork] = {}
         self._at_once = asyncio.Semaphore(DOWNLOADS_AT_ONCE_MAX)
+        self._videos_at_once = asyncio.Semaphore(VIDEOS_AT_ONCE_MAX)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="pictures")
 
     async def tick(self) -> int:
@@ -102,6 +112,7 @@ class Keeper:
             if trouble is not None:
                 await self._put_off(work, trouble)
                 return
+            await self._ensure_unswept(work, images)
             crash_point(self.name, 2)  # objects without a fact: stored again under the same keys
             await self._facts.stored(ImagesStored(work.request_id, work.user_id, work.prediction_id, images, missing))
             crash_point(self.name, 3)  # published, the lease still stands: at worst the same fact once more
@@ -123,9 +134,8 @@ class Keeper:
         images: list[StoredImage] = []
         missing = [MissingImage(index, "not_delivered") for index in range(len(urls), expected)]
         trouble: str | None = None
-        results = await asyncio.gather(
-            *(self._keep_one(index, url) for index, url in enumerate(urls)), return_exceptions=True
-        )
+        keep = self._keep_video if _makes_videos(work) else self._keep_picture
+        results = await asyncio.gather(*(keep(index, url) for index, url in enumerate(urls)), return_exceptions=True)
         for index, result in enumerate(results):
             if isinstance(result, StoredImage):
                 images.append(result)
@@ -141,17 +151,13 @@ class Keeper:
             self._count(work, images, missing)
         return images, sorted(missing, key=lambda one: one.output_index), trouble
 
-    async def _keep_one(self, index: int, url: str) -> StoredImage:
-        async with self._at_once:
-            try:
-                async with asyncio.timeout(OUTPUT_TIMEOUT_S):
-                    data = await self._downloads.fetch(url)
-                    picture = await asyncio.get_running_loop().run_in_executor(self._decoders, read_picture, data)
-                    # The picture last: who finds it finds its thumbnail too.
-                    await self._blobs.put(picture.thumbnail_key, picture.thumbnail)
-                    await self._blobs.put(picture.key, data)
-            except TimeoutError as error:
-                raise Unavailable("keeping an output", f"it took more than {OUTPUT_TIMEOUT_S:.0f} s") from error
+    async def _keep_picture(self, index: int, url: str) -> StoredImage:
+        async with self._at_once, _within(OUTPUT_TIMEOUT_S):
+            data = await self._downloads.picture(url)
+            picture = await asyncio.get_running_loop().run_in_executor(self._decoders, read_picture, data)
+            # The picture last: who finds it finds its thumbnail too.
+            await self._blobs.put(picture.thumbnail_key, picture.thumbnail)
+            await self._blobs.put(picture.key, data)
         return StoredImage(
             output_index=index,
             key=picture.key,
@@ -162,6 +168,32 @@ class Keeper:
             bytes=len(data),
             sha256=picture.sha256,
         )
+
+    async def _keep_video(self, index: int, url: str) -> StoredImage:
+        async with self._videos_at_once, _within(VIDEO_TIMEOUT_S), Spool() as spool:
+            await self._downloads.video(url, spool.take)
+            file, sha256 = await spool.whole()
+            video = await asyncio.to_thread(read_video, file, spool.size_bytes, sha256)
+            await self._blobs.put_file(video.key, file)
+        return StoredImage(
+            output_index=index,
+            key=video.key,
+            thumbnail_key="",
+            width=video.width,
+            height=video.height,
+            content_type=video.content_type,
+            bytes=spool.size_bytes,
+            sha256=sha256,
+        )
+
+    async def _ensure_unswept(self, work: StoringWork, images: list[StoredImage]) -> None:
+        """See models/sweeping.py. Raises Unavailable: an object may be gone, and is stored again at the next try."""
+        keys = [key for image in images for key in (image.key, image.thumbnail_key) if key]
+        crossing = (await read_mark(self._pool)).crossing(keys, work.storing_at_s)
+        if crossing is Crossing.WAIT:
+            raise Unavailable("the outputs' folder", "it is being swept")
+        if crossing is Crossing.LOOK and not all(await asyncio.gather(*map(self._blobs.exists, keys))):
+            raise Unavailable("an output", "it was swept while it was stored")
 
     async def _put_off(self, work: StoringWork, why: str) -> None:
         delay_s = retry_delay_s(work.attempt, random.random())  # noqa: S311
@@ -185,3 +217,17 @@ class Keeper:
         for lost in missing:
             OUTPUTS.labels(lost.reason).inc()
             log.warning("output lost", request=work.request_id, output_index=lost.output_index, reason=lost.reason)
+
+
+def _makes_videos(work: StoringWork) -> bool:
+    operation = OPERATIONS.get(work.operation)
+    return operation is not None and operation.kind is Kind.VIDEO
+
+
+@asynccontextmanager
+async def _within(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise Unavailable("keeping an output", f"it took more than {timeout_s:.0f} s") from error

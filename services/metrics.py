@@ -28,5 +28,7 @@ KEEP_SECONDS = Histogram(
     "From claiming a request's outputs to their fact.",
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
+OBJECTS_LOOKED_AT = Counter("darkroom_objects_looked_at_total", "Objects that the sweeper has looked at.")
+OBJECTS_SWEPT = Counter("darkroom_objects_swept_total", "Orphan objects deleted, by what they were.", ("folder",))
 IN_HAND = Gauge("darkroom_service_in_hand", "Pieces of work under way.", ("service",))
 TROUBLES = Counter("darkroom_service_waits_total", "Rounds put off because a server was away.", ("service",))

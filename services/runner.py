@@ -1,4 +1,4 @@
-"""The fulfilment role's services: three loops that claim, beside each other, until told to stop."""
+"""The fulfilment role's services: loops that claim, beside each other, until told to stop."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from services.hands import Hands
 from services.keeper import Keeper
 from services.metrics import IN_HAND, TROUBLES
 from services.reconciler import Reconciler
+from services.sweeper import Sweeper
 from streams.facts import FactPublisher, Sending
 from streams.settings import Settings
 
@@ -71,7 +72,7 @@ async def run_service(service: Service, stop: asyncio.Event) -> None:
 
 
 async def run_services(settings: Settings, pool: Pool, publisher: Sending, stop: asyncio.Event) -> None:
-    """Run dispatcher, reconciler and keeper until `stop`; ends within STOP_S of it.
+    """Run dispatcher, reconciler, keeper and sweeper until `stop`; ends within STOP_S of it.
 
     Raises BadSetting, and what a service did not expect, after the others were stopped.
     """
@@ -85,8 +86,10 @@ async def run_services(settings: Settings, pool: Pool, publisher: Sending, stop:
         closing.push_async_callback(provider.close)
         downloads = Downloads(allowed_hosts=settings.download_hosts, trusted_hosts=trusted_hosts(settings))
         closing.push_async_callback(downloads.close)
-        keeper = Keeper(pool, open_blobs(settings.blob_location), downloads, FactPublisher(publisher, "keeper"))
+        blobs = open_blobs(settings.blob_location)
+        keeper = Keeper(pool, blobs, downloads, FactPublisher(publisher, "keeper"))
         closing.callback(keeper.close)
+        sweeper = Sweeper(pool, blobs, grace_s=settings.sweep_grace_s)
         dispatcher = Dispatcher(
             pool,
             provider,
@@ -106,7 +109,7 @@ async def run_services(settings: Settings, pool: Pool, publisher: Sending, stop:
             timeout_s=settings.provider_timeout_s,
             poll_after_s=settings.provider_poll_after_s,
         )
-        await run_together([dispatcher, reconciler, keeper], stop)
+        await run_together([dispatcher, reconciler, keeper, sweeper], stop)
 
 
 async def run_together(services: list[Service], stop: asyncio.Event) -> None:

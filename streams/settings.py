@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.errors import BadSetting
+from models.sweeping import GRACE_MIN_S, GRACE_S
 
 _SECRETS = {"replicate_api_token", "replicate_webhook_secret"}
 _URLS_WITH_PASSWORDS = {"postgres", "redis"}
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     blobs: str = _named("DARKROOM_BLOBS", "")
     gateway: str = _named("DARKROOM_GATEWAY", "127.0.0.1:8400", pattern=r"^[^\s:]+:\d{1,5}$")
     emulator: str = _named("DARKROOM_EMULATOR", "127.0.0.1:8401", pattern=r"^[^\s:]+:\d{1,5}$")
+    sweep_grace_s: float = _named("DARKROOM_SWEEP_GRACE_S", GRACE_S, ge=GRACE_MIN_S)
     public_url: str = _named("DARKROOM_PUBLIC_URL", "")
     kafka_port: int = _named("DARKROOM_KAFKA_PORT", 0, ge=0, le=65535)
     postgres_port: int = _named("DARKROOM_POSTGRES_PORT", 0, ge=0, le=65535)

@@ -84,10 +84,16 @@ WITH entries AS (
            bool_or(paid_to <> user_id) AS misdirected
       FROM entries
      GROUP BY user_id, request_id
+), delivered AS (
+    SELECT user_id, request_id, output_index FROM ai_images
+     UNION ALL
+    SELECT user_id, request_id, output_index FROM videos
+     UNION ALL
+    SELECT user_id, request_id, output_index FROM deleted_outputs
 ), present AS (
     SELECT DISTINCT e.user_id, e.request_id
       FROM entries e
-      JOIN ai_images i ON i.user_id = e.user_id AND i.request_id = e.request_id AND i.output_index::text = e.output
+      JOIN delivered d ON d.user_id = e.user_id AND d.request_id = e.request_id AND d.output_index::text = e.output
 ), pairs AS (
     SELECT coalesce(g.user_id, r.user_id) || '/' || coalesce(g.request_id, r.request_id) AS name,
            g.user_id IS NULL OR coalesce(r.misdirected, false) AS orphaned,
@@ -159,8 +165,8 @@ SELECT count(*) AS latest_training_is_the_model,
  WHERE l.request_id IS DISTINCT FROM m.request_id;
 
 -- name: gallery
--- Each request against its row of generated_images and its gallery rows, stacked and grouped once. $1 are operations
--- that make no files, and so no rows here.
+-- Each request against its row of generated_images and its gallery rows, stacked and grouped once. A picture that its
+-- user has deleted has left a row of deleted_outputs in its place. $1 are operations that make no files.
 WITH stacked AS (
     SELECT user_id, request_id, prediction_id,
            (state = 'completed' AND operation <> ALL($1::text[]))::int AS completed, 0 AS sets, 0 AS expected,
@@ -172,6 +178,12 @@ WITH stacked AS (
      UNION ALL
     SELECT user_id, request_id, prediction_id, 0, 0, 0, 1
       FROM ai_images
+     UNION ALL
+    SELECT user_id, request_id, prediction_id, 0, 0, 0, 1
+      FROM videos
+     UNION ALL
+    SELECT user_id, request_id, prediction_id, 0, 0, 0, 1
+      FROM deleted_outputs
 ), requests AS (
     SELECT user_id, request_id, sum(completed) AS completed, sum(sets) AS sets, sum(expected) AS expected,
            sum(pictures) AS pictures, min(prediction_id) <> max(prediction_id) AS of_several_predictions
@@ -193,10 +205,16 @@ SELECT count(*) FILTER (WHERE astray)  AS completed_in_gallery,
   FROM judged;
 
 -- name: outputs
--- The unique key says the same; this holds when somebody has dropped it.
-WITH outputs AS (
+-- The unique keys say the same of each table; this holds between them, and when somebody has dropped one.
+WITH rows AS (
+    SELECT prediction_id, output_index FROM ai_images
+     UNION ALL
+    SELECT prediction_id, output_index FROM videos
+     UNION ALL
+    SELECT prediction_id, output_index FROM deleted_outputs
+), outputs AS (
     SELECT prediction_id, output_index
-      FROM ai_images
+      FROM rows
      GROUP BY prediction_id, output_index
     HAVING count(*) > 1
 )

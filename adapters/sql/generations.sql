@@ -42,13 +42,24 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
                      $8::bigint[])
     ON CONFLICT DO NOTHING;
 
--- name: write_gallery
+-- name: write_pictures
 INSERT INTO ai_images (image_id, user_id, request_id, prediction_id, output_index, operation, source, prompt,
                        image_key, thumbnail_key, image_url, thumbnail_url, width, height, content_type, bytes, sha256)
 SELECT image_id, user_id, request_id, prediction_id, output_index, operation, source, prompt,
        image_key, thumbnail_key, $16 || image_key, $16 || thumbnail_key, width, height, content_type, bytes, sha256
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[],
-              $9::text[], $10::text[], $11::integer[], $12::integer[], $13::text[], $14::bigint[], $15::text[])
+              $9::text[], $10::integer[], $11::integer[], $12::text[], $13::bigint[], $14::text[], $15::text[])
     AS new (image_id, user_id, request_id, prediction_id, output_index, operation, source, prompt,
-            image_key, thumbnail_key, width, height, content_type, bytes, sha256)
+            image_key, width, height, content_type, bytes, sha256, thumbnail_key)
+    ON CONFLICT DO NOTHING;
+
+-- name: write_videos
+INSERT INTO videos (video_id, user_id, request_id, prediction_id, output_index, operation, source, prompt,
+                    video_key, video_url, width, height, content_type, bytes, sha256)
+SELECT video_id, user_id, request_id, prediction_id, output_index, operation, source, prompt,
+       video_key, $15 || video_key, width, height, content_type, bytes, sha256
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[],
+              $9::text[], $10::integer[], $11::integer[], $12::text[], $13::bigint[], $14::text[])
+    AS new (video_id, user_id, request_id, prediction_id, output_index, operation, source, prompt,
+            video_key, width, height, content_type, bytes, sha256)
     ON CONFLICT DO NOTHING;

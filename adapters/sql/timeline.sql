@@ -15,7 +15,12 @@ SELECT entry_id, amount, kind, reference_id, balance_after, version, created_at
  ORDER BY version;
 
 -- name: images_of_request
-SELECT image_id, output_index, prediction_id, image_url, thumbnail_url, width, height, bytes, created_at
+SELECT 'ai_images' AS kept_in, image_id, output_index, prediction_id, image_url, thumbnail_url, width, height, bytes,
+       created_at
   FROM ai_images
+ WHERE user_id = $1 AND request_id = $2
+ UNION ALL
+SELECT 'videos', video_id, output_index, prediction_id, video_url, '', width, height, bytes, created_at
+  FROM videos
  WHERE user_id = $1 AND request_id = $2
  ORDER BY output_index;

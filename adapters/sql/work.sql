@@ -212,7 +212,8 @@ UPDATE generations g
  WHERE g.user_id = d.user_id AND g.request_id = d.request_id
 RETURNING g.user_id, g.request_id, g.operation, g.options::text AS options, g.prediction_id,
           g.output_urls::text AS output_urls, g.attempts,
-          coalesce(extract(epoch FROM now() - g.storing_at), 0)::float8 AS age_s;
+          coalesce(extract(epoch FROM now() - g.storing_at), 0)::float8 AS age_s,
+          extract(epoch FROM coalesce(g.storing_at, g.admitted_at))::float8 AS storing_at_s;
 
 -- name: renew_storing
 UPDATE generations g

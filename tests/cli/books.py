@@ -1,6 +1,7 @@
 """Clean books with one of everything, written by the real steps, without Kafka.
 
-ada   admitted, charged: a picture, a set of four, a set with two outputs missing, one that waits
+ada   admitted, charged: a picture, a set of four, a set with two outputs missing, one that waits; a video; a set of
+      which one picture was deleted, and a video that was deleted
 ben   a failure and a cancelled request, both refunded; a request too many; a model trained twice
 cleo  unlimited: admitted and not charged
 dora  granted, spent nothing
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from adapters.postgres import Connection
+from adapters.queries import load_queries
 from agents.admit import AdmitStep
 from agents.gallery import GalleryStep
 from agents.generate import GenerateStep
@@ -36,6 +38,9 @@ async def write_clean_books(connection: Connection) -> None:
     await books.admit("ada", "set", "studio.images")
     await books.admit("ada", "short", "studio.images")
     await books.admit("ada", "waiting", "maya.image")
+    await books.admit("ada", "thinned", "studio.images")
+    for name in ("video", "gone"):
+        await books.admit("ada", name, "video.animation", options={"image_url": "http://pictures/first.jpg"})
     await books.admit("ben", "failed", "studio.images")
     await books.admit("ben", "cancelled", "maya.image")
     for number in range(31):
@@ -48,6 +53,11 @@ async def write_clean_books(connection: Connection) -> None:
     await books.complete("ada", "picture", present=1)
     await books.complete("ada", "set", present=4)
     await books.complete("ada", "short", present=2, missing=2)
+    await books.complete("ada", "thinned", present=4)
+    for name in ("video", "gone"):
+        await books.complete("ada", name, present=1, content_type="video/mp4")
+    for image_id in ("p-ada-thinned-1", "p-ada-gone-0"):
+        await connection.execute(load_queries("gallery")["delete"], "ada", image_id)
     await books.complete("cleo", "free", present=1)
     for number in range(31):
         await books.complete("ben", f"many{number}", present=1)
@@ -74,9 +84,10 @@ class _Books:
             batch = Batch(0, [record], [step.read(record)], self._windows, self._now_ms)
             await step.apply(self._connection, batch)
 
-    async def admit(self, user_id: str, request_id: str, operation: str) -> None:
-        options = {"images": ["http://x/1.jpg"] * 5} if operation == "training.model" else {}
-        await self.step(AdmitStep(1), user_id, request_value(request_id, user_id, operation=operation, options=options))
+    async def admit(self, user_id: str, request_id: str, operation: str, **fields: object) -> None:
+        if operation == "training.model":
+            fields["options"] = {"images": ["http://x/1.jpg"] * 5}
+        await self.step(AdmitStep(1), user_id, request_value(request_id, user_id, operation=operation, **fields))
         await self.step(GenerateStep(), user_id, {"request_id": request_id, "user_id": user_id})
 
     async def settle(self, user_id: str, request_id: str, status: str, output: Any = ()) -> None:
@@ -84,11 +95,13 @@ class _Books:
         fact = PredictionUpdated(request_id, user_id, status, "webhook", name, {"output": output})
         await self.step(SettleStep(), user_id, fact)
 
-    async def complete(self, user_id: str, request_id: str, *, present: int, missing: int = 0) -> None:
+    async def complete(
+        self, user_id: str, request_id: str, *, present: int, missing: int = 0, content_type: str = "image/jpeg"
+    ) -> None:
         urls = [f"http://provider/{number}" for number in range(present + missing)]
         await self.settle(user_id, request_id, "succeeded", urls)
         images = [
-            StoredImage(index, f"i/{request_id}/{index}", f"t/{request_id}/{index}", 8, 8, "image/jpeg", 9, "00")
+            StoredImage(index, f"i/{request_id}/{index}", f"t/{request_id}/{index}", 8, 8, content_type, 9, "00")
             for index in range(present)
         ]
         lost = [MissingImage(index, "expired") for index in range(present, present + missing)]

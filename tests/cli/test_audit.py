@@ -42,6 +42,8 @@ BREAKS: list[tuple[str, str]] = [
                          f"{NEW_ENTRY} VALUES ('ben', 4, 'refund', 'ben/failed', 0, 90)"),
     ("output_refunds_are_for_missing", f"{NEW_ENTRY} VALUES ('ada', 1, 'refund', 'ada/set/3', 0, 90)"),
     ("output_refunds_are_for_missing", "UPDATE generations SET state = 'storing' WHERE request_id = 'short'"),
+    ("output_refunds_are_for_missing", f"{NEW_ENTRY} VALUES ('ada', 1, 'refund', 'ada/thinned/1', 0, 90)"),
+    ("output_refunds_are_for_missing", f"{NEW_ENTRY} VALUES ('ada', 3, 'refund', 'ada/video/0', 0, 90)"),
     ("failures_are_refunded", "DELETE FROM ledger WHERE reference_id = 'ben/failed' AND kind = 'refund'"),
     ("states_agree", "UPDATE generations SET finished_at = NULL WHERE request_id = 'picture'"),
     ("states_agree", "UPDATE generations SET finished_at = now() WHERE request_id = 'waiting'"),
@@ -59,10 +61,17 @@ BREAKS: list[tuple[str, str]] = [
     ("every_picture_has_a_row", "DELETE FROM ai_images WHERE request_id = 'set' AND output_index = 2"),
     ("every_picture_has_a_row", "UPDATE generated_images SET image_count = 3 WHERE request_id = 'set'"),
     ("every_picture_has_a_row", "UPDATE ai_images SET prediction_id = 'other' WHERE request_id = 'picture'"),
+    ("every_picture_has_a_row", "DELETE FROM videos WHERE request_id = 'video'"),
+    ("every_picture_has_a_row", "DELETE FROM deleted_outputs WHERE request_id = 'thinned'"),
+    ("every_picture_has_a_row", "UPDATE deleted_outputs SET prediction_id = 'other' WHERE request_id = 'gone'"),
+    ("no_picture_of_unfinished", "UPDATE videos SET request_id = 'waiting'"),
     ("no_picture_of_unfinished", "UPDATE ai_images SET request_id = 'waiting' WHERE request_id = 'picture'"),
     ("no_picture_of_unfinished", "DELETE FROM generations WHERE request_id = 'picture'"),
     ("one_row_per_output", "ALTER TABLE ai_images DROP CONSTRAINT ai_images_prediction_id_output_index_key;"
                            "UPDATE ai_images SET output_index = 0 WHERE request_id = 'set' AND output_index = 1"),
+    ("one_row_per_output", "INSERT INTO deleted_outputs (prediction_id, output_index, user_id, request_id)"
+                           " SELECT prediction_id, output_index, user_id, request_id FROM ai_images"),
+    ("one_row_per_output", "UPDATE videos SET prediction_id = 'p-ada-picture'"),
     ("windows_within_limits", "UPDATE generations SET window_limit = 30 WHERE user_id = 'ben'"),
     ("progress_moves_forward", "ALTER TABLE stream_progress DROP CONSTRAINT stream_progress_check;"
                                "UPDATE stream_progress SET prev_offset = 50"),

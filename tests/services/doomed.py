@@ -1,4 +1,4 @@
-"""All three services in a process of their own, to be killed at the crash points that DARKROOM_CRASH_AT names.
+"""All services in a process of their own, to be killed at the crash points that DARKROOM_CRASH_AT names.
 
 Arguments: database URL, emulator URL, blob folder, where webhooks go, seconds that the provider may take to answer.
 Ends by itself when every request has ended.
@@ -23,7 +23,9 @@ async def main(database_url: str, emulator_url: str, blobs: str, webhook_base_ur
         async def all_ended() -> bool:
             return set(await world.states()) <= ENDED
 
-        async with world.running(world.dispatcher(), world.reconciler(), world.keeper(lease_s=0.5)):
+        async with world.running(
+            world.dispatcher(), world.reconciler(), world.keeper(lease_s=0.5), world.sweeper(flight_s=0.5)
+        ):
             await until(all_ended, "every request has ended", timeout_s=LIFE_S)
 
 

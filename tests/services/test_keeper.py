@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
+import msgspec
 import pytest
 from PIL import Image
 
-from adapters.downloads import Downloads
 from models.errors import Unavailable
+from models.operations import OPERATIONS
 from models.provider_work import Model, Work
 from models.requests import Options
 
-from .world import World, until
+from .world import World, downloads_within, until
 
 
-async def make_outputs(world: World, request_id: str, prompt: str, outputs: int = 1) -> tuple[str, list[str]]:
-    """Let the emulator make pictures: (prediction id, their URLs)."""
-    operation = "studio.images" if outputs > 1 else "maya.image"
-    work = Work("u1", request_id, operation, prompt, Options(), Model("emulator/flux"))
+async def make_outputs(world: World, request_id: str, prompt: str, operation: str) -> tuple[str, list[str]]:
+    """Let the emulator make pictures, or a video: (prediction id, their URLs)."""
+    model = Model("emulator/video" if operation == "video.animation" else "emulator/flux")
+    work = Work("u1", request_id, operation, prompt, Options(image_url="http://pictures/first.jpg"), model)
     prediction_id = (await world.provider.create(work, ""))["id"]
     body: dict[str, Any] = {}
 
@@ -29,23 +31,24 @@ async def make_outputs(world: World, request_id: str, prompt: str, outputs: int 
         body.update(await world.provider.get(prediction_id))
         return bool(body["status"] == "succeeded")
 
-    await until(is_made, "the pictures are made")
-    return prediction_id, body["output"]
+    await until(is_made, "the outputs are made")
+    output = body["output"]
+    return prediction_id, [output] if isinstance(output, str) else output
 
 
-async def storing(world: World, request_id: str, prompt: str = "a lake", outputs: int = 1, **columns: Any) -> None:
-    """A request whose pictures are made and wait to be kept."""
-    prediction_id, urls = await make_outputs(world, request_id, prompt, outputs)
-    operation = "studio.images" if outputs > 1 else "maya.image"
-    listed = "[" + ",".join(f'"{url}"' for url in urls) + "]"
+async def storing(
+    world: World, request_id: str, prompt: str = "a lake", operation: str = "maya.image", **columns: Any
+) -> None:
+    """A request whose outputs are made and wait to be kept."""
+    prediction_id, urls = await make_outputs(world, request_id, prompt, operation)
     await world.queue(
         "u1",
         request_id,
         operation=operation,
-        cost=outputs,
+        cost=OPERATIONS[operation].cost,
         state="storing",
         prediction_id=prediction_id,
-        output_urls=listed,
+        output_urls=msgspec.json.encode(urls).decode(),
         **columns,
     )
 
@@ -58,7 +61,7 @@ async def ends(world: World, state: str) -> None:
 
 
 async def test_pictures_are_stored_with_thumbnails_before_they_are_announced(world: World) -> None:
-    await storing(world, "r1", outputs=4)
+    await storing(world, "r1", operation="studio.images")
     async with world.running(world.keeper()):
         await ends(world, "completed")
     (topic, fact, event_id), *others = world.publisher.sent
@@ -86,7 +89,7 @@ async def test_keeping_again_gives_the_same_objects_and_the_same_fact(world: Wor
             await until(is_published, "the fact is published")
         await world.pool.execute("UPDATE generations SET due_at = now(), lease_until = NULL")
     assert world.publisher.sent[0] == world.publisher.sent[1]
-    assert len([key async for key in world.blobs.list("images")]) == 1
+    assert len([found.key async for found in world.blobs.list("images")]) == 1
 
 
 async def test_a_picture_that_can_never_be_kept_is_given_back_at_once(world: World) -> None:
@@ -107,11 +110,11 @@ async def test_a_picture_that_can_never_be_kept_is_given_back_at_once(world: Wor
     }
     rows = await world.pool.fetch("SELECT reason, refunded, attempts FROM generations")
     assert {tuple(row) for row in rows} == {("outputs_lost", 1, 1)}
-    assert [key async for key in world.blobs.list("images")] == []
+    assert [found.key async for found in world.blobs.list("images")] == []
 
 
 async def test_one_lost_picture_of_a_set_is_given_back_alone(world: World) -> None:
-    await storing(world, "r1", "a lake [[fault:corrupt_image@1]]", outputs=4)
+    await storing(world, "r1", "a lake [[fault:corrupt_image@1]]", operation="studio.images")
     async with world.running(world.keeper()):
         await ends(world, "completed")
     fact = world.publisher.sent[0][1]
@@ -121,7 +124,7 @@ async def test_one_lost_picture_of_a_set_is_given_back_alone(world: World) -> No
 
 
 async def test_a_set_that_comes_back_short_is_given_back_in_part(world: World) -> None:
-    await storing(world, "r1", "a lake [[fault:half_set]]", outputs=4)
+    await storing(world, "r1", "a lake [[fault:half_set]]", operation="studio.images")
     async with world.running(world.keeper()):
         await ends(world, "completed")
     missing = [{"output_index": index, "reason": "not_delivered"} for index in (2, 3)]
@@ -131,7 +134,7 @@ async def test_a_set_that_comes_back_short_is_given_back_in_part(world: World) -
 
 async def test_a_download_that_is_too_slow_is_tried_again(world: World) -> None:
     await storing(world, "r1", "a lake [[fault:slow_download*1]]")
-    world.downloads = Downloads(allowed_hosts=(), trusted_hosts=("127.0.0.1",), timeout_s=0.5)
+    world.downloads = downloads_within(0.5)
     async with world.running(world.keeper()):
         await ends(world, "completed")
     assert world.publisher.sent[0][1]["missing"] == []
@@ -140,7 +143,7 @@ async def test_a_download_that_is_too_slow_is_tried_again(world: World) -> None:
 
 async def test_after_too_many_tries_a_picture_is_lost(world: World) -> None:
     await storing(world, "r1", "a lake [[fault:slow_download]]")
-    world.downloads = Downloads(allowed_hosts=(), trusted_hosts=("127.0.0.1",), timeout_s=0.3)
+    world.downloads = downloads_within(0.3)
     async with world.running(world.keeper(tries_max=2)):
         await ends(world, "failed")
     assert world.publisher.sent[0][1]["missing"] == [{"output_index": 0, "reason": "unreachable"}]
@@ -149,7 +152,7 @@ async def test_after_too_many_tries_a_picture_is_lost(world: World) -> None:
 
 async def test_outputs_that_have_outlived_their_hour_are_tried_once_more(world: World) -> None:
     await storing(world, "r1", "a lake [[fault:slow_download]]", age_s=3601)
-    world.downloads = Downloads(allowed_hosts=(), trusted_hosts=("127.0.0.1",), timeout_s=0.3)
+    world.downloads = downloads_within(0.3)
     async with world.running(world.keeper()):
         await ends(world, "failed")
     assert (await world.row("u1", "r1"))["attempts"] == 1
@@ -217,3 +220,77 @@ async def test_a_picture_from_elsewhere_is_not_fetched(world: World) -> None:
     async with world.running(world.keeper()):
         await ends(world, "failed")
     assert world.publisher.sent[0][1]["missing"] == [{"output_index": 0, "reason": "forbidden_host"}]
+
+
+async def test_a_video_is_stored_whole_without_a_thumbnail(world: World) -> None:
+    await storing(world, "r1", operation="video.animation")
+    async with world.running(world.keeper()):
+        await ends(world, "completed")
+    (video,) = world.publisher.sent[0][1]["images"]
+    data = await world.blobs.get(video["key"])
+    assert data is not None
+    assert video == {
+        "output_index": 0,
+        "key": f"videos/{video['sha256'][:2]}/{video['sha256']}.webm",
+        "thumbnail_key": "",
+        "width": 96,
+        "height": 96,
+        "content_type": "video/webm",
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    row = await world.pool.fetchrow("SELECT * FROM videos")
+    assert row is not None
+    assert (row["video_id"], row["video_key"]) == (f"{row['prediction_id']}-0", video["key"])
+    assert row["video_url"] == f"http://pictures/{video['key']}"
+    assert (row["operation"], row["source"], row["content_type"]) == ("video.animation", "video", "video/webm")
+    assert await world.pool.fetchval("SELECT count(*) FROM ai_images") == 0
+    assert await world.pool.fetchval("SELECT image_count FROM generated_images") == 1
+
+
+async def test_a_video_that_can_never_be_kept_is_given_back_whole(world: World) -> None:
+    reasons = {
+        "corrupt_image": "corrupt_video",
+        "wrong_content_type": "wrong_type",
+        "not_an_image": "wrong_type",
+        "expired_output": "gone",
+        "redirected_output": "forbidden_host",
+    }
+    for fault in reasons:
+        await storing(world, fault, f"a lake [[fault:{fault}]]", operation="video.animation")
+    async with world.running(world.keeper()):
+        await ends(world, "failed")
+    assert {fact["request_id"]: fact["missing"] for _, fact, _ in world.publisher.sent} == {
+        fault: [{"output_index": 0, "reason": reason}] for fault, reason in reasons.items()
+    }
+    rows = await world.pool.fetch("SELECT reason, refunded FROM generations")
+    assert {tuple(row) for row in rows} == {("outputs_lost", 3)}
+    assert [found async for found in world.blobs.list("videos")] == []
+
+
+async def test_a_video_that_comes_too_slowly_is_tried_again(world: World) -> None:
+    await storing(world, "r1", "a lake [[fault:slow_download*1]]", operation="video.animation")
+    world.downloads = downloads_within(0.5)
+    async with world.running(world.keeper()):
+        await ends(world, "completed")
+    assert (await world.row("u1", "r1"))["attempts"] == 2
+    await world.downloads.close()
+
+
+async def test_a_disk_without_room_for_a_video_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await storing(world, "r1", operation="video.animation")
+
+    def full() -> BinaryIO:
+        return Path("/dev/full").open("wb", buffering=0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("adapters.spool.tempfile.TemporaryFile", full)
+        async with world.running(world.keeper()):
+
+            async def is_put_off() -> bool:
+                row = await world.row("u1", "r1")
+                return row["attempts"] == 1 and row["lease_until"] is None
+
+            await until(is_put_off, "it is put off")
+    async with world.running(world.keeper()):
+        await ends(world, "completed")

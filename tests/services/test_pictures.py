@@ -12,7 +12,15 @@ from PIL import Image
 
 from adapters.pictures import read_picture
 from devstack.emulator import spoiling
-from models.pictures import OutputLost, content_type_of_key, is_listed_host, is_public_address, may_be_picture
+from models.pictures import (
+    OutputLost,
+    content_type_of_key,
+    is_listed_host,
+    is_public_address,
+    may_be_picture,
+    may_be_video,
+    sha256_of_key,
+)
 
 SHA = "ab" + "0" * 62
 
@@ -94,6 +102,10 @@ def test_what_is_no_picture_of_ours_is_refused(data: bytes) -> None:
         (f"images/ab/{SHA}.jpg", "image/jpeg"),
         (f"images/ab/{SHA}.png", "image/png"),
         (f"thumbnails/ab/{SHA}.webp", "image/webp"),
+        (f"videos/ab/{SHA}.mp4", "video/mp4"),
+        (f"videos/ab/{SHA}.webm", "video/webm"),
+        (f"videos/ab/{SHA}.jpg", None),
+        (f"images/ab/{SHA}.mp4", None),
         (f"thumbnails/ab/{SHA}.jpg", None),
         (f"images/ac/{SHA}.jpg", None),
         (f"images/ab/{SHA}.jpg\n", None),
@@ -106,6 +118,7 @@ def test_what_is_no_picture_of_ours_is_refused(data: bytes) -> None:
 )
 def test_only_keys_of_ours_are_keys(key: str, content_type: str | None) -> None:
     assert content_type_of_key(key) == content_type
+    assert sha256_of_key(key) == (SHA if content_type else None)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +147,12 @@ def test_private_addresses_are_told_apart(address: str, public: bool) -> None:
 )  # fmt: skip
 def test_what_is_declared_as_something_else_is_not_taken(declared: str, possible: bool) -> None:
     assert may_be_picture(declared) is possible
+
+
+@pytest.mark.parametrize(
+    ("declared", "possible"),
+    [("video/mp4", True), ("video/webm; codecs=vp8", True), ("", True), ("binary/octet-stream", True),
+     ("image/jpeg", False), ("video/x-msvideo", False), ("text/html", False)],
+)  # fmt: skip
+def test_what_is_declared_as_something_else_is_no_video(declared: str, possible: bool) -> None:
+    assert may_be_video(declared) is possible

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from adapters.blobs import ObjectBlobs, open_blobs
-from adapters.downloads import Downloads
+from adapters.downloads import PICTURE, VIDEO, Downloads
 from adapters.postgres import Pool, transaction
 from adapters.provider import Provider, ReplicateProvider
 from agents.cancel import CancelStep
@@ -35,6 +35,7 @@ from services.dispatcher import Dispatcher
 from services.keeper import Keeper
 from services.reconciler import Reconciler
 from services.runner import Service, run_together
+from services.sweeper import Sweeper
 from streams.delivery import Batch
 from streams.facts import FactPublisher
 from tests.support.waiting import eventually
@@ -156,6 +157,9 @@ class World:
     def keeper(self, **changed: Any) -> Keeper:
         return Keeper(self.pool, self.blobs, self.downloads, FactPublisher(self.publisher, "keeper"), **changed)
 
+    def sweeper(self, **changed: Any) -> Sweeper:
+        return Sweeper(self.pool, self.blobs, **({"grace_s": 7200.0, "every_s": 0.0} | changed))
+
     @asynccontextmanager
     async def running(self, *services: Service) -> AsyncIterator[None]:
         """These services, until the block ends; what breaks in them breaks the test."""
@@ -188,6 +192,16 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: 
     await eventually(condition, timeout_s, f"not seen: {what}")
 
 
+def downloads_within(timeout_s: float) -> Downloads:
+    """Downloads from the emulator, each within this time."""
+    return Downloads(
+        allowed_hosts=(),
+        trusted_hosts=("127.0.0.1",),
+        picture=replace(PICTURE, timeout_s=timeout_s),
+        video=replace(VIDEO, timeout_s=timeout_s),
+    )
+
+
 @asynccontextmanager
 async def world_on(database_url: str, emulator_url: str, blobs: str, *, timeout_s: float = 0.6) -> AsyncIterator[World]:
     """A world on a migrated, empty database. `timeout_s` is how long the provider may take to answer."""
@@ -195,7 +209,7 @@ async def world_on(database_url: str, emulator_url: str, blobs: str, *, timeout_
     provider = ReplicateProvider(
         api_token="r8_test", base_url=emulator_url, timeout_s=timeout_s, training_destination="emulator/trained"
     )
-    downloads = Downloads(allowed_hosts=(), trusted_hosts=("127.0.0.1",), timeout_s=5.0)
+    downloads = downloads_within(5.0)
     try:
         yield World(pool, provider, emulator_url, Settling(pool), open_blobs(blobs), downloads, timeout_s)
     finally:

@@ -130,6 +130,18 @@ def test_a_short_set_gives_back_each_missing_picture() -> None:
     assert [msgspec.json.decode(output[2])["balance"] for output in (first, second)] == [10, 11]
 
 
+def test_a_video_completes_with_a_row_of_its_own_and_no_thumbnail() -> None:
+    row = generation(State.STORING, operation="video.animation", cost=3)
+    video = StoredImage(0, "videos/0.mp4", "", 640, 360, "video/mp4", 99, "ab")
+    fact = ImagesStored("r1", "u1", "p1", [video])
+    decisions, effects = gallery.decide([fact], facts_about(row), URL)
+    assert [(one.image_id, one.source, one.is_video) for one in effects.rows] == [("p1-0", "video", True)]
+    (completed,) = gallery.render([FakeRecord(b"")], [fact], decisions)
+    (shown,) = msgspec.json.decode(completed[2])["images"]
+    assert (shown["image_id"], shown["content_type"], shown["url"]) == ("p1-0", "video/mp4", "http://x/videos/0.mp4")
+    assert (shown["thumbnail_url"], shown["width"], shown["height"]) == ("", 640, 360)
+
+
 def test_a_set_of_which_nothing_is_left_fails_and_is_refunded() -> None:
     row = generation(State.STORING)
     decisions, _ = gallery.decide([stored((), missing=(0,))], facts_about(row), URL)
