@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from enum import StrEnum
 
 from adapters.credit_cache import CreditCache
+from adapters.credit_fills import balances_from
 from adapters.postgres import Pool, close_pool, open_pool
 from agents.admit import AdmitStep
 from agents.cache import CacheProjector
@@ -27,6 +28,7 @@ from streams.topics import check_topics
 from streams.worker import run_worker
 
 TOPIC_CHECKS_MAX = 60
+PROJECTIONS_POOL_MAX = 4
 
 Beside = Callable[[asyncio.Event], Coroutine[None, None, None]]
 
@@ -51,15 +53,17 @@ async def run_role(role: Role, settings: Settings) -> int:
         closing.push_async_callback(publisher.close)
         app = role_app(role, settings)
         beside: Beside | None = None
+        size_max = settings.postgres_pool_max
+        if role is Role.PROJECTIONS:
+            size_max = min(size_max, PROJECTIONS_POOL_MAX)
+        pool = await open_pool(settings.require("postgres"), size_max=size_max, application=client_id)
+        closing.push_async_callback(close_pool, pool)
         if role is Role.PROJECTIONS:
             cache = CreditCache(settings.require("redis"))
             closing.push_async_callback(cache.close)
-            projection = Projection(CacheProjector(cache), publisher)
+            projection = Projection(CacheProjector(cache, balances_from(pool)), publisher)
             app.lane_agent("cache", settings.topic_prefix + CacheProjector.topic, projection)
         else:
-            postgres = settings.require("postgres")
-            pool = await open_pool(postgres, size_max=settings.postgres_pool_max, application=client_id)
-            closing.push_async_callback(close_pool, pool)
             for step in steps_of(role, settings):
                 add_step(app, step, settings, pool, publisher)
             if role is Role.FULFILMENT:
