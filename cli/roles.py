@@ -17,7 +17,8 @@ from agents.generate import GenerateStep
 from agents.grants import GrantsStep
 from agents.settle import SettleStep
 from models.errors import SetupFailed, Unavailable
-from services.runner import run_services
+from services.runner import run_services, run_together
+from services.sampler import Sampler
 from streams.app import RoleApp, role_app
 from streams.delivery import Delivery, Step
 from streams.metrics import observe_step
@@ -63,6 +64,7 @@ async def run_role(role: Role, settings: Settings) -> int:
             closing.push_async_callback(cache.close)
             projection = Projection(CacheProjector(cache, balances_from(pool)), publisher)
             app.lane_agent("cache", settings.topic_prefix + CacheProjector.topic, projection)
+            beside = _sampler(cache, pool)
         else:
             for step in steps_of(role, settings):
                 add_step(app, step, settings, pool, publisher)
@@ -92,6 +94,10 @@ def add_step(app: RoleApp, step: Step, settings: Settings, pool: Pool, publisher
 
 def _services(settings: Settings, pool: Pool, publisher: Publisher) -> Beside:
     return lambda stop: run_services(settings, pool, publisher, stop)
+
+
+def _sampler(cache: CreditCache, pool: Pool) -> Beside:
+    return lambda stop: run_together([Sampler(cache, balances_from(pool))], stop)
 
 
 async def wait_for_topics(settings: Settings) -> None:

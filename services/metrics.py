@@ -24,3 +24,18 @@ KEEP_SECONDS = Histogram(
 )
 IN_HAND = Gauge("darkroom_service_in_hand", "Pieces of work under way.", ("service",))
 TROUBLES = Counter("darkroom_service_waits_total", "Rounds put off because a server was away.", ("service",))
+CACHE_SAMPLES = Counter("darkroom_credit_cache_samples_total", "Cached balances compared with Postgres.")
+CACHE_BEHIND = Counter(
+    "darkroom_credit_cache_behind_samples_total", "Compared balances before Postgres's version, most awaiting an event."
+)
+CACHE_STALE = Counter(
+    "darkroom_credit_cache_stale_samples_total", "Compared balances that were behind for 2 s or longer."
+)
+CACHE_WRONG = Counter(
+    "darkroom_credit_cache_wrong_samples_total", "Compared balances that differ from Postgres as no delay explains."
+)
+CACHE_STALE_RATIO = Gauge("darkroom_credit_cache_stale_ratio", "Stale share of what the last 60 looks compared.")
+CACHE_STALE_AGE_SECONDS = Gauge(
+    "darkroom_credit_cache_stale_age_seconds",
+    "For how long the worst entry of the last look has been behind, if stale.",
+)
