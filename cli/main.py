@@ -27,6 +27,7 @@ MODULES = (
     "request",
     "trace",
     "audit",
+    "cache",
     "settings",
 )
 
