@@ -69,13 +69,14 @@ class Batcher(Generic[K, A]):
 
     async def close(self) -> None:
         """Ask no more; who still waits gets Unavailable."""
+        self._waiting_max = 0
+        gathered, self._gathered = self._gathered, {}
+        for waiters in gathered.values():
+            self._answer(waiters, Unavailable(self._what, "it is being closed"))
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        gathered, self._gathered = self._gathered, {}
-        for waiters in gathered.values():
-            self._answer(waiters, Unavailable(self._what, "it is being closed"))
 
     def _send(self) -> None:
         self._is_due = False

@@ -81,7 +81,6 @@ class CreditCache:
         self._claim = self._script("credits_claim")
         self._fill = self._script("credits_fill")
         self._move = self._script("credits_move")
-        self._drop = self._script("credits_drop")
 
     def is_up(self) -> bool:
         """Whether a call is worth making. While it is not, probes are made so that this comes true again by itself."""
@@ -151,8 +150,9 @@ class CreditCache:
         deadline_s = time.monotonic() + FLUSH_TIMEOUT_S
         while True:
             cursor, user_ids = await self.scan(cursor, SCAN_COUNT)
-            for part in _parts(user_ids):
-                dropped += await self._call(self._drop, _keys(part))
+            if user_ids:
+                async with self._guarded():
+                    dropped += await self._redis.unlink(*(f"credits:{user_id}" for user_id in user_ids))
             if cursor == 0:
                 return dropped
             if time.monotonic() > deadline_s:

@@ -25,6 +25,7 @@ from models.errors import Unavailable
 CACHE_TIMEOUT_S = 0.25
 CACHE_CALLS_MAX = 2
 CACHE_WAITING_MAX = 20_000
+USERS_PER_QUERY = 1_000
 FLOOR_KEEP_S = 60.0
 """Longer than an entry lives, so that none can be left that is older than what was shown."""
 FLOOR_USERS_MAX = 100_000
@@ -80,7 +81,7 @@ class CreditReads:
         self._stored: Batcher[tuple[str, int], CreditReading] = Batcher(
             "Postgres",
             self._from_postgres,
-            batch_max=USERS_PER_CALL,
+            batch_max=USERS_PER_QUERY,
             in_flight_max=gate.queries_max,
             waiting_max=gate.waiting_max,
         )
