@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from models.sampling import PROPAGATION_S
+
 PROVIDER_CALLS = Counter("darkroom_provider_calls_total", "Calls to the provider.", ("call", "outcome"))
 PROVIDER_CREATE_SECONDS = Histogram(
     "darkroom_provider_create_seconds",
@@ -29,7 +31,7 @@ CACHE_BEHIND = Counter(
     "darkroom_credit_cache_behind_samples_total", "Compared balances before Postgres's version, most awaiting an event."
 )
 CACHE_STALE = Counter(
-    "darkroom_credit_cache_stale_samples_total", "Compared balances that were behind for 2 s or longer."
+    "darkroom_credit_cache_stale_samples_total", f"Compared balances behind for {PROPAGATION_S:g} s or longer."
 )
 CACHE_WRONG = Counter(
     "darkroom_credit_cache_wrong_samples_total", "Compared balances that differ from Postgres as no delay explains."

@@ -6,7 +6,7 @@ import time
 
 from adapters.credit_cache import CreditCache
 from adapters.credit_fills import LoadBalances
-from models.sampling import Comparison, Ratio
+from models.sampling import PROPAGATION_S, Comparison, Ratio
 from services.hands import Hands
 from services.metrics import (
     CACHE_BEHIND,
@@ -27,11 +27,11 @@ class Sampler:
     name = "sampler"
     idle_s = 1.0
 
-    def __init__(self, cache: CreditCache, load: LoadBalances) -> None:
+    def __init__(self, cache: CreditCache, load: LoadBalances, propagation_s: float = PROPAGATION_S) -> None:
         self.hands = Hands(self.name, 0)
         self._cache = cache
         self._load = load
-        self._comparison = Comparison()
+        self._comparison = Comparison(propagation_s)
         self._ratio = Ratio()
         self._cursor = 0
 
