@@ -69,14 +69,16 @@ class CreditCache:
         self._breaker = Breaker(PROBE_EVERY_S)
         self._probing: asyncio.Task[None] | None = None
         CACHE_UP.set(1)
-        self._redis = redis.Redis.from_url(
+        pool = redis.BlockingConnectionPool.from_url(
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             max_connections=CONNECTIONS_MAX,
+            timeout=timeout_s,
             # A call whose answer was lost may still be carried out. Its lease must not come to life for a second try.
             retry=Retry(NoBackoff(), 0),
         )
+        self._redis = redis.Redis.from_pool(pool)
         self._read = self._script("credits_read")
         self._claim = self._script("credits_claim")
         self._fill = self._script("credits_fill")

@@ -100,7 +100,7 @@ def percentile_ms(record: Record, share: float) -> float | None:
 def _options(arguments: list[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m bench.credit_reads", description=__doc__)
     parser.add_argument("--reads", type=int, default=1_000_000, help="reads through the cache")
-    parser.add_argument("--direct-reads", type=int, default=100_000, help="reads straight from Postgres")
+    parser.add_argument("--direct-reads", type=int, default=50_000, help="reads straight from Postgres")
     parser.add_argument("--warm-up", type=int, default=100_000, help="reads before, from an empty cache, not counted")
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--exponent", type=float, default=1.0, help="of the Zipf order")

@@ -10,7 +10,7 @@ import redis.asyncio
 
 from adapters.credit_cache import CreditCache, Fill
 from adapters.credit_reads import CreditReads
-from models.caching import Balance
+from models.caching import Balance, CreditReading
 from tests.cache.accounts import Accounts, event_of
 
 Lose = Callable[[redis.asyncio.Redis, CreditCache], Awaitable[object]]
@@ -175,7 +175,11 @@ async def test_what_cannot_be_read_is_missing_and_is_mended(
     await accounts.move("ada", 10)
     await server.set("credits:ada", "not a hash")
     await server.hset("credits:bob", mapping={"balance": "many", "version": "1", "unlimited": "0"})
-    assert await cache.read(["ada", "bob"]) == [None, None]
+    await server.hset("credits:eve", mapping={"balance": "1.5", "version": "nan", "unlimited": "0"})
+    await server.hset("credits:dora", mapping={"balance": "4", "version": "2", "unlimited": "1"})
+    readings = await cache.read(["ada", "bob", "eve", "dora"])
+    assert readings[:3] == [None, None, None]
+    assert readings[3] == CreditReading("dora", 4, 2, True, 33.0, True)
     assert (await credits.read("ada")).balance == 10
     assert (await credits.read("ada")).from_cache
     assert (await credits.read("bob")).version == 0

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from adapters.credit_cache import CreditCache
+from adapters.credit_cache import USERS_PER_CALL, CreditCache
 from adapters.credit_reads import CreditReads, Gate
 from models.caching import TTL_JITTER_MS, TTL_MS
 from models.errors import Unavailable
@@ -169,6 +169,20 @@ async def test_the_gate_bounds_queries_and_the_queue_and_opens_again(cache: Cred
     assert len(accounts.loads) == 3
     assert (await credits.read("one-too-many")).version == 0
     await credits.close()
+
+
+async def test_more_calls_at_once_than_connections_wait_for_each_other(cache: CreditCache, accounts: Accounts) -> None:
+    balance = await accounts.move("ada", 10)
+    outcomes = await asyncio.gather(*(cache.move([event_of(balance)]) for _ in range(100)))
+    assert outcomes == [["ada"]] * 100
+
+
+async def test_a_call_may_be_about_more_users_than_the_server_takes_at_once(credits: CreditReads) -> None:
+    users = [f"user-{number}" for number in range(2 * USERS_PER_CALL + 1)]
+    first = await asyncio.gather(*(credits.read(user) for user in users))
+    second = await asyncio.gather(*(credits.read(user) for user in users))
+    assert [reading.user_id for reading in first] == [reading.user_id for reading in second] == users
+    assert {reading.from_cache for reading in second} == {True}
 
 
 async def test_while_postgres_is_away_what_is_cached_can_be_read(cache: CreditCache, accounts: Accounts) -> None:
