@@ -10,6 +10,7 @@ from adapters.postgres import Connection
 from adapters.queries import load_queries
 from models.accounts import Account, LedgerEntry
 from models.admission import Effects, Known
+from models.caching import Balance
 
 _sql = load_queries("books")
 
@@ -18,6 +19,12 @@ async def lock_accounts(connection: Connection, user_ids: Iterable[str]) -> dict
     """Lock these users' accounts in key order until the transaction ends; users without one are left out."""
     rows = await connection.fetch(_sql["lock_accounts"], "\n".join(user_ids))
     return {row[0]: Account(row[0], row[1], row[2], row[3]) for row in rows}
+
+
+async def read_balances(connection: Connection, user_ids: Iterable[str]) -> dict[str, Balance]:
+    """The committed balances of these users, locking nothing; users without an account are left out."""
+    rows = await connection.fetch(_sql["read_balances"], "\n".join(user_ids))
+    return {row[0]: Balance(row[0], row[1], row[2], row[3]) for row in rows}
 
 
 async def make_accounts(connection: Connection, user_ids: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ from streams.settings import Settings, variable_of
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 SAMPLE_EVERY_S = 0.05
-_SHARED = ("kafka", "postgres", "topic_prefix", "partitions", "home")
+_SHARED = ("kafka", "postgres", "redis", "topic_prefix", "partitions", "home")
 
 
 class ContestantFailed(DarkroomError):
@@ -87,6 +87,16 @@ def start_ours(round_: Round, log: Path) -> Contestant:
     return Contestant(
         "ours", [sys.executable, "-m", "cli.main", "worker", "admission"], _variables(round_.settings), log
     )
+
+
+def start_worker(role: str, settings: Settings, log: Path) -> Contestant:
+    """`darkroom worker` in some role."""
+    return Contestant(role, [sys.executable, "-m", "cli.main", "worker", role], _variables(settings), log)
+
+
+def start_load(arguments: list[str], log: Path) -> Contestant:
+    """The writes that the credit cache follows."""
+    return Contestant("writer", [sys.executable, "-m", "bench.grants_load", *arguments], {}, log)
 
 
 def start_handwritten(round_: Round, log: Path, *, headers: bool) -> Contestant:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import uuid
 from collections.abc import Iterator
@@ -52,6 +53,12 @@ class Workload:
 def user_names(users: int) -> list[str]:
     """The ids of all users."""
     return [f"user-{number:06}" for number in range(users)]
+
+
+def zipf_picks(rng: random.Random, users: int, exponent: float, picks: int) -> list[int]:
+    """Numbers of users, where the one of rank r is picked in proportion to r^-exponent."""
+    weights = itertools.accumulate((rank + 1) ** -exponent for rank in range(users))
+    return rng.choices(range(users), cum_weights=list(weights), k=picks)
 
 
 def one_request(rng: random.Random, user_id: str, number: int) -> tuple[str, str, bytes]:

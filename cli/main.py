@@ -28,6 +28,7 @@ MODULES = (
     "trace",
     "audit",
     "limits",
+    "cache",
     "settings",
 )
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from enum import StrEnum
 
 from adapters.credit_cache import CreditCache
+from adapters.credit_fills import balances_from
 from adapters.postgres import Pool, close_pool, open_pool
 from agents.admit import AdmitStep
 from agents.cache import CacheProjector
@@ -17,7 +18,8 @@ from agents.generate import GenerateStep
 from agents.grants import GrantsStep
 from agents.settle import SettleStep
 from models.errors import SetupFailed, Unavailable
-from services.runner import run_services
+from services.runner import run_services, run_together
+from services.sampler import Sampler
 from streams.app import RoleApp, role_app
 from streams.delivery import Delivery, Step
 from streams.limits import LimitsTail
@@ -29,6 +31,7 @@ from streams.topics import check_topics
 from streams.worker import run_worker
 
 TOPIC_CHECKS_MAX = 60
+PROJECTIONS_POOL_MAX = 4
 
 Beside = Callable[[asyncio.Event], Coroutine[None, None, None]]
 
@@ -52,25 +55,28 @@ async def run_role(role: Role, settings: Settings) -> int:
         publisher = Publisher(bootstrap, client_id=client_id, topic_prefix=settings.topic_prefix)
         closing.push_async_callback(publisher.close)
         app = role_app(role, settings)
-        beside: Beside | None = None
+        size_max = settings.postgres_pool_max
         if role is Role.PROJECTIONS:
-            cache = CreditCache(settings.require("redis"))
-            closing.push_async_callback(cache.close)
-            projection = Projection(CacheProjector(cache), publisher)
-            app.lane_agent("cache", settings.topic_prefix + CacheProjector.topic, projection)
-        else:
-            postgres = settings.require("postgres")
-            pool = await open_pool(postgres, size_max=settings.postgres_pool_max, application=client_id)
-            closing.push_async_callback(close_pool, pool)
-            if role is Role.ADMISSION:
+            size_max = min(size_max, PROJECTIONS_POOL_MAX)
+        pool = await open_pool(settings.require("postgres"), size_max=size_max, application=client_id)
+        closing.push_async_callback(close_pool, pool)
+        steps: list[Step] = []
+        match role:
+            case Role.ADMISSION:
                 limits = LimitsTail(settings)
-                steps: list[Step] = [AdmitStep(settings.partitions, limits.now), GrantsStep()]
-                beside = limits.run
-            else:
+                steps = [AdmitStep(settings.partitions, limits.now), GrantsStep()]
+                beside: Beside = limits.run
+            case Role.FULFILMENT:
                 steps = [GenerateStep(), SettleStep(), GalleryStep(settings.images_url), CancelStep()]
                 beside = _services(settings, pool, publisher)
-            for step in steps:
-                add_step(app, step, settings, pool, publisher)
+            case Role.PROJECTIONS:
+                cache = CreditCache(settings.require("redis"))
+                closing.push_async_callback(cache.close)
+                projection = Projection(CacheProjector(cache, balances_from(pool)), publisher)
+                app.lane_agent("cache", settings.topic_prefix + CacheProjector.topic, projection)
+                beside = _sampler(cache, pool)
+        for step in steps:
+            add_step(app, step, settings, pool, publisher)
         return await run_worker(
             app,
             metrics_port=settings.metrics_port,
@@ -88,6 +94,10 @@ def add_step(app: RoleApp, step: Step, settings: Settings, pool: Pool, publisher
 
 def _services(settings: Settings, pool: Pool, publisher: Publisher) -> Beside:
     return lambda stop: run_services(settings, pool, publisher, stop)
+
+
+def _sampler(cache: CreditCache, pool: Pool) -> Beside:
+    return lambda stop: run_together([Sampler(cache, balances_from(pool))], stop)
 
 
 async def wait_for_topics(settings: Settings) -> None:

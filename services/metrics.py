@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from models.sampling import PROPAGATION_S
+
 PROVIDER_CALLS = Counter("darkroom_provider_calls_total", "Calls to the provider.", ("call", "outcome"))
 PROVIDER_CREATE_SECONDS = Histogram(
     "darkroom_provider_create_seconds",
@@ -32,3 +34,18 @@ OBJECTS_LOOKED_AT = Counter("darkroom_objects_looked_at_total", "Objects that th
 OBJECTS_SWEPT = Counter("darkroom_objects_swept_total", "Orphan objects deleted, by what they were.", ("folder",))
 IN_HAND = Gauge("darkroom_service_in_hand", "Pieces of work under way.", ("service",))
 TROUBLES = Counter("darkroom_service_waits_total", "Rounds put off because a server was away.", ("service",))
+CACHE_SAMPLES = Counter("darkroom_credit_cache_samples_total", "Cached balances compared with Postgres.")
+CACHE_BEHIND = Counter(
+    "darkroom_credit_cache_behind_samples_total", "Compared balances before Postgres's version, most awaiting an event."
+)
+CACHE_STALE = Counter(
+    "darkroom_credit_cache_stale_samples_total", f"Compared balances behind for {PROPAGATION_S:g} s or longer."
+)
+CACHE_WRONG = Counter(
+    "darkroom_credit_cache_wrong_samples_total", "Compared balances that differ from Postgres as no delay explains."
+)
+CACHE_STALE_RATIO = Gauge("darkroom_credit_cache_stale_ratio", "Stale share of what the last 60 looks compared.")
+CACHE_STALE_AGE_SECONDS = Gauge(
+    "darkroom_credit_cache_stale_age_seconds",
+    "For how long the worst entry of the last look has been behind, if stale.",
+)

@@ -19,6 +19,19 @@ LANES_OPEN = Gauge("darkroom_lanes_open", "Partitions that this worker owns and 
 LANE_BYTES = Gauge("darkroom_lane_bytes", "Bytes gathered and not handled yet, over all lanes.")
 
 
+PROJECTION_OLDEST_SECONDS = Gauge(
+    "darkroom_projection_oldest_event_age_seconds",
+    "By the records' broker time, the age of the oldest event that has come and is not applied yet; 0 when none.",
+    ["topic"],
+)
+PROJECTION_SECONDS = Histogram(
+    "darkroom_projection_seconds",
+    "From an event's broker time to its being applied, for the oldest event of each batch.",
+    ["topic"],
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300),
+)
+
+
 def observe_step(stream: str, records: int, seconds: float) -> None:
     """Count one step."""
     STEP_RECORDS.labels(stream).inc(records)

@@ -15,6 +15,7 @@ import structlog
 
 from models.errors import Fenced, Unavailable
 from models.outputs import Output, Record
+from streams.metrics import PROJECTION_OLDEST_SECONDS, PROJECTION_SECONDS
 from streams.publisher import Publisher
 
 log = structlog.get_logger()
@@ -37,6 +38,13 @@ class Projection:
     def __init__(self, projector: Projector, publisher: Publisher) -> None:
         self.projector = projector
         self.publisher = publisher
+        self.in_hand_ms: dict[int, int] = {}
+        """By partition, the broker time of the first record of the batch in hand."""
+        PROJECTION_OLDEST_SECONDS.labels(projector.topic).set_function(self.oldest_age_s)
+
+    def oldest_age_s(self) -> float:
+        """The age of the oldest event that has come and is not applied yet. What waits in a lane is younger."""
+        return _age_s(min(self.in_hand_ms.values())) if self.in_hand_ms else 0.0
 
     async def open(self, partition: int, end_offset: int) -> ProjectionSession:
         """Nothing is loaded."""
@@ -60,6 +68,16 @@ class ProjectionSession:
 
     async def handle(self, records: list[Record]) -> int:
         """Project the batch, however often it has to be tried. Raises Fenced when the partition went away."""
+        projection = self._projection
+        projection.in_hand_ms[self._partition] = records[0].timestamp
+        try:
+            await self._project(records)
+        finally:
+            projection.in_hand_ms.pop(self._partition, None)
+        PROJECTION_SECONDS.labels(projection.projector.topic).observe(_age_s(records[0].timestamp))
+        return records[-1].offset + 1
+
+    async def _project(self, records: list[Record]) -> None:
         topic = self._projection.projector.topic
         for tries in itertools.count():
             if self._closed:
@@ -68,9 +86,12 @@ class ProjectionSession:
             try:
                 letters = await self._projection.projector.project(records)
                 await self._projection.publisher.publish(self._partition, letters)
-                break
+                return
             except Unavailable as error:
                 wait_s = BACKOFF_S[min(tries, len(BACKOFF_S) - 1)]
                 log.warning("projection waits", topic=topic, partition=self._partition, why=str(error), wait_s=wait_s)
                 await asyncio.sleep(wait_s)
-        return records[-1].offset + 1
+
+
+def _age_s(at_ms: int) -> float:
+    return max(0.0, time.time() - at_ms / 1000)

@@ -9,6 +9,11 @@ SELECT user_id, balance, version, unlimited
  ORDER BY user_id
    FOR UPDATE;
 
+-- name: read_balances
+SELECT user_id, balance, version, unlimited
+  FROM accounts
+ WHERE user_id = ANY(string_to_array($1, E'\n'));
+
 -- name: make_accounts
 INSERT INTO accounts (user_id)
 SELECT DISTINCT unnest(string_to_array($1, E'\n')) AS user_id ORDER BY user_id
