@@ -11,21 +11,19 @@ Fails:      bad content is answered `invalid`; bytes without ids go to the dead 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 
 from adapters.admission_state import ended_of, fit_state, load_state
 from adapters.books import known_generations, lock_accounts, write_admissions
 from adapters.postgres import Connection
 from models import admission, answers, topics
-from models.admission import Misrouted, PartitionState
+from models.admission import PartitionState
 from models.operations import OPERATIONS, POLICIES, Policy
 from models.outputs import Output, Record
-from models.requests import Request, read_request
+from models.requests import MalformedRequest, Request, read_request
+from models.routing import Misrouted
 from streams.delivery import Batch
 from streams.metrics import observe_limits
-from streams.partitioning import partition_of
-
-_partition_of = lru_cache(maxsize=200_000)(partition_of)
+from streams.partitioning import is_at_home
 
 
 class AdmitStep:
@@ -42,8 +40,10 @@ class AdmitStep:
     def read(self, record: Record) -> admission.Input:
         """A request, a malformed or misrouted one, or Unreadable."""
         request = read_request(record.key, record.value)
-        if type(request) is Request and _partition_of(request.user_id, self._partitions) != record.partition:
-            return Misrouted()
+        if type(request) is Request:
+            return request if is_at_home(record, request.user_id, self._partitions) else Misrouted()
+        if type(request) is MalformedRequest and record.key == request.user_id.encode():
+            return request if is_at_home(record, request.user_id, self._partitions) else Misrouted()
         return request
 
     async def load(self, connection: Connection, partition: int, clock_ms: int) -> PartitionState:

@@ -1,7 +1,8 @@
 """Cancel: end requests that their users do not want any more, or have their runs stopped.
 
 Reads:      generations.cancel_requested.v1
-Writes:     generations.failed.v1, credits.changed.v1, dead-letters.v1
+Writes:     generations.failed.v1, credits.changed.v1, dead-letters.v1, and generations.cancel_requested.v1 for records
+            that came to another partition than their key's
 Guarantees: a request without a run ends at once and is refunded once; one whose run may exist is not refunded before
             the run is stopped or its time is up; one whose run has succeeded completes as usual.
 Fails:      unreadable records, and those about requests that were never admitted, go to the dead letters.
@@ -18,7 +19,9 @@ from adapters.work import mark_cancelled
 from models import cancelling, settlement, topics
 from models.cancelling import CancelRequested
 from models.outputs import Output, Record
+from models.routing import Misrouted
 from streams.delivery import Batch
+from streams.partitioning import is_at_home
 
 
 class CancelStep:
@@ -28,9 +31,15 @@ class CancelStep:
     topic = topics.CANCEL_REQUESTED
     decision_type = cancelling.Decision
 
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+
     def read(self, record: Record) -> cancelling.Input:
-        """A user's wish, or Unreadable."""
-        return cancelling.read_cancel(record.key, record.value)
+        """A user's wish, perhaps a misrouted one, or Unreadable."""
+        wish = cancelling.read_cancel(record.key, record.value)
+        if isinstance(wish, CancelRequested) and not is_at_home(record, wish.user_id, self._partitions):
+            return Misrouted()
+        return wish
 
     async def load(self, connection: Connection, partition: int, clock_ms: int) -> object:
         """Nothing is kept between batches."""

@@ -1,7 +1,8 @@
 """Grants: book credits that were given.
 
 Reads:      credits.granted.v1
-Writes:     credits.changed.v1, dead-letters.v1
+Writes:     credits.changed.v1, dead-letters.v1, and credits.granted.v1 for records that came to another partition than
+            their key's
 Guarantees: a grant is booked once by its grant_id, however often it is sent.
 Fails:      the same grant_id with another amount, kind or user goes to the dead letters and changes nothing.
 """
@@ -15,7 +16,9 @@ from adapters.postgres import Connection
 from models import grants, topics
 from models.grants import Grant
 from models.outputs import Output, Record
+from models.routing import Misrouted
 from streams.delivery import Batch
+from streams.partitioning import is_at_home
 
 
 class GrantsStep:
@@ -25,9 +28,15 @@ class GrantsStep:
     topic = topics.GRANTED
     decision_type = grants.Decision
 
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+
     def read(self, record: Record) -> grants.Input:
-        """A grant, or Unreadable."""
-        return grants.read_grant(record.key, record.value)
+        """A grant, perhaps a misrouted one, or Unreadable."""
+        grant = grants.read_grant(record.key, record.value)
+        if isinstance(grant, Grant) and not is_at_home(record, grant.user_id, self._partitions):
+            return Misrouted()
+        return grant
 
     async def load(self, connection: Connection, partition: int, clock_ms: int) -> object:
         """Nothing is kept between batches."""

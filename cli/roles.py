@@ -64,10 +64,15 @@ async def run_role(role: Role, settings: Settings) -> int:
         match role:
             case Role.ADMISSION:
                 limits = LimitsTail(settings)
-                steps = [AdmitStep(settings.partitions, limits.now), GrantsStep()]
+                steps = [AdmitStep(settings.partitions, limits.now), GrantsStep(settings.partitions)]
                 beside: Beside = limits.run
             case Role.FULFILMENT:
-                steps = [GenerateStep(), SettleStep(), GalleryStep(settings.images_url), CancelStep()]
+                steps = [
+                    GenerateStep(),
+                    SettleStep(),
+                    GalleryStep(settings.images_url),
+                    CancelStep(settings.partitions),
+                ]
                 beside = _services(settings, pool, publisher)
             case Role.PROJECTIONS:
                 cache = CreditCache(settings.require("redis"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from typing import Annotated
@@ -38,4 +39,9 @@ def register(app: typer.Typer) -> None:
         from streams.logs import configure_logs
 
         configure_logs()
-        sys.exit(uvloop.run(run_role(Role(role), settings)))
+        code = uvloop.run(run_role(Role(role), settings))
+        # Faust's consumer thread may still be there if the broker was away: Python would wait for it for ever, and it
+        # would go on holding its partitions.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -17,12 +17,8 @@ from models.in_flight import InFlight
 from models.operations import OPERATIONS, Mode, Policy
 from models.outputs import Record
 from models.requests import FieldError, MalformedRequest, Request, Unreadable
+from models.routing import Forwarded, Misrouted
 from models.windows import WindowLog
-
-
-class Misrouted(msgspec.Struct, frozen=True, gc=False):
-    """A good request in a partition that its key does not belong to, from a client with another partitioner."""
-
 
 Input = Request | MalformedRequest | Misrouted | Unreadable
 Content = tuple[str, str, bytes, bytes | None]
@@ -89,10 +85,6 @@ class Dead(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
     reason: str
     error: str
-
-
-class Forwarded(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
-    """Sent on, unchanged, to the partition of its key: a user's limits are exact only where all requests meet."""
 
 
 Decision = (

@@ -14,7 +14,6 @@ from models.admission import (
     Admitted,
     Dead,
     Decision,
-    Forwarded,
     Input,
     InsufficientCredits,
     Invalid,
@@ -23,8 +22,9 @@ from models.admission import (
     TooManyInFlight,
 )
 from models.operations import OPERATIONS, Operation
-from models.outputs import EventStamp, Output, Record, bounded_headers, dead_letter, rfc3339, traceparent_of
+from models.outputs import EventStamp, Output, Record, dead_letter, rfc3339, traceparent_of
 from models.requests import Context, FieldError, MalformedRequest, Options, Request
+from models.routing import Forwarded, forwarded
 from models.topics import ADMITTED, CREDITS, REJECTED, REQUESTED
 
 IN_FLIGHT_RETRY_S = 5.0
@@ -81,7 +81,7 @@ def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequen
         elif kind is Repeated:
             _render_admission(outputs, record, request, decision, decision.admitted_at_ms)  # type: ignore[arg-type, union-attr]
         elif kind is Forwarded:
-            outputs.append((REQUESTED, record.key, record.value, bounded_headers(record.headers)))
+            outputs.append(forwarded(REQUESTED, record))
         elif kind is Dead:
             outputs.append(dead_letter(record, decision.reason, decision.error))  # type: ignore[union-attr]
         else:

@@ -14,8 +14,10 @@ import msgspec
 from models.lifecycle import Effect, Event, transition
 from models.outputs import Output, Record, dead_letter
 from models.requests import Id, Unreadable, read_object
+from models.routing import Forwarded, Misrouted, forwarded
 from models.settlement import Dead, Ended, Facts, Nothing, SettlementRenderer, end
 from models.settlement import Effects as Settlement
+from models.topics import CANCEL_REQUESTED
 
 
 class CancelRequested(msgspec.Struct, frozen=True):
@@ -29,8 +31,8 @@ class Stopping(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """The run is to be stopped at the provider."""
 
 
-Decision = Ended | Stopping | Nothing | Dead
-Input = CancelRequested | Unreadable
+Decision = Ended | Stopping | Nothing | Dead | Forwarded
+Input = CancelRequested | Misrouted | Unreadable
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ _decoder = msgspec.json.Decoder(CancelRequested)
 _renderer = SettlementRenderer("cancel")
 
 
-def read_cancel(key: bytes | None, value: bytes | None) -> Input:
+def read_cancel(key: bytes | None, value: bytes | None) -> CancelRequested | Unreadable:
     """Read one record of generations.cancel_requested.v1. Never raises."""
     try:
         wish = _decoder.decode(value or b"")
@@ -66,6 +68,8 @@ def decide(inputs: Sequence[Input], facts: Facts) -> tuple[list[Decision], Effec
 def _decide_one(wish: Input, facts: Facts, effects: Effects) -> Decision:
     if isinstance(wish, Unreadable):
         return Dead(wish.reason, wish.error)
+    if isinstance(wish, Misrouted):
+        return Forwarded()
     identity = (wish.user_id, wish.request_id)
     generation = facts.generations.get(identity)
     if generation is None:
@@ -87,6 +91,8 @@ def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequen
     for record, wish, decision in zip(records, inputs, decisions, strict=True):
         if isinstance(decision, Dead):
             outputs.append(dead_letter(record, decision.reason, decision.error))
+        elif isinstance(decision, Forwarded):
+            outputs.append(forwarded(CANCEL_REQUESTED, record))
         elif isinstance(decision, Ended) and isinstance(wish, CancelRequested):
             outputs.extend(_renderer.failed(wish.user_id, wish.request_id, decision))
     return outputs

@@ -7,6 +7,7 @@
     ├── Unavailable                   Kafka, Postgres, Redis, blob store or provider is away: try again
     ├── Conflict                      the same id with other content
     ├── Fenced                        another worker owns the partition now: drop state, load again
+    ├── OutputTooLarge                an event does not fit its topic: its cause goes to the dead letters
     ├── TopicMadeAnew                 the topic ends before the recorded position: a person must decide
     └── ProviderError
         ├── ProviderBusy              429 or 5xx before anything was accepted: wait, try again
@@ -68,8 +69,14 @@ class Fenced(DarkroomError):
     code = "fenced"
 
 
+class OutputTooLarge(DarkroomError):
+    """An event would be larger than its topic takes."""
+
+    code = "output_too_large"
+
+
 class TopicMadeAnew(DarkroomError):
-    """A topic ends before the offset that Postgres says was handled."""
+    """A topic's records are not those that Postgres says were handled."""
 
     code = "topic_made_anew"
 

@@ -11,7 +11,8 @@ import msgspec
 from models.accounts import Account, Cause, CreditsChanged, LedgerEntry, credits_changed
 from models.outputs import EventStamp, Output, Record, dead_letter
 from models.requests import Id, Unreadable, read_object
-from models.topics import CREDITS
+from models.routing import Forwarded, Misrouted, forwarded
+from models.topics import CREDITS, GRANTED
 
 KINDS = ("purchase", "subscription_grant", "bonus")
 AMOUNT_MAX = 1_000_000
@@ -45,8 +46,8 @@ class Dead(msgspec.Struct, frozen=True, array_like=True, tag=2):
     error: str
 
 
-Decision = Granted | AlreadyGranted | Dead
-Input = Grant | Unreadable
+Decision = Granted | AlreadyGranted | Dead | Forwarded
+Input = Grant | Misrouted | Unreadable
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ _decoder = msgspec.json.Decoder(Grant)
 _stamp = EventStamp(CREDITS, "grants")
 
 
-def read_grant(key: bytes | None, value: bytes | None) -> Input:
+def read_grant(key: bytes | None, value: bytes | None) -> Grant | Unreadable:
     """Read one record of credits.granted.v1. Never raises."""
     try:
         grant = _decoder.decode(value or b"")
@@ -88,6 +89,9 @@ def decide(inputs: Sequence[Input], facts: Facts) -> tuple[list[Decision], Effec
     for grant in inputs:
         if isinstance(grant, Unreadable):
             decisions.append(Dead(grant.reason, grant.error))
+            continue
+        if isinstance(grant, Misrouted):
+            decisions.append(Forwarded())
             continue
         known = facts.known.get(grant.grant_id)
         content = (grant.user_id, grant.amount, grant.kind)
@@ -112,6 +116,8 @@ def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequen
     for record, grant, decision in zip(records, inputs, decisions, strict=True):
         if isinstance(decision, Dead):
             outputs.append(dead_letter(record, decision.reason, decision.error))
+        elif isinstance(decision, Forwarded):
+            outputs.append(forwarded(GRANTED, record))
         elif isinstance(decision, Granted) and isinstance(grant, Grant):
             cause = Cause(grant.kind, grant.grant_id, grant.amount)
             event = CreditsChanged(grant.user_id, decision.balance, decision.version, decision.unlimited, cause)

@@ -22,6 +22,10 @@ LIMIT_MAX = 1_000_000
 WINDOW_S_MAX = 31 * 86_400
 
 
+Moment = tuple[int, int, int]
+"""When a change was made: (broker time in ms, partition, offset)."""
+
+
 class LimitsChanged(msgspec.Struct, frozen=True, omit_defaults=True):
     """limits.changed.v1: a policy as it is from now on."""
 
@@ -37,6 +41,7 @@ class Policies(Mapping[str, Policy]):
 
     def __init__(self) -> None:
         self._now = dict(POLICIES)
+        self._since: dict[str, Moment] = {}
 
     def __getitem__(self, name: str) -> Policy:
         return self._now[name]
@@ -47,12 +52,19 @@ class Policies(Mapping[str, Policy]):
     def __len__(self) -> int:
         return len(self._now)
 
-    def apply(self, key: bytes | None, value: bytes | None) -> Policy | Unreadable:
-        """Bring in one record of the topic: the policy as it is now, or why nothing was changed. Never raises."""
+    def apply(self, key: bytes | None, value: bytes | None, moment: Moment) -> Policy | Unreadable:
+        """Bring in one record of the topic: the policy as it is now, or why nothing was changed. Never raises.
+
+        The latest record counts, whatever the order of reading: a client with another partitioner may have put an
+        older one into another partition, and after trouble the topic is read again from its beginning.
+        """
         policy = read_change(key, value)
-        if isinstance(policy, Policy):
+        if isinstance(policy, Unreadable):
+            return policy
+        if moment >= self._since.get(policy.name, moment):
+            self._since[policy.name] = moment
             self._now[policy.name] = policy
-        return policy
+        return self._now[policy.name]
 
 
 _decoder = msgspec.json.Decoder(LimitsChanged)

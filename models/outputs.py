@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from hashlib import sha256
 from typing import Protocol
 
+from models.errors import OutputTooLarge
 from models.topics import DEAD_LETTERS
 
 Header = tuple[str, bytes]
@@ -21,11 +22,15 @@ Output = tuple[str, bytes | None, bytes | None, list[Header]]
 
 LETTER_BYTES_MAX = 2 << 20
 HEADERS_BYTES_MAX = 1 << 20
+KEY_BYTES_MAX = 64 * 1024
+OUTPUT_BYTES_MAX = 1_000_000
+"""What fits any of our topics with its overhead; letters have a topic with a higher limit."""
+LETTER_WHOLE_BYTES_MAX = LETTER_BYTES_MAX + HEADERS_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024
 TRACEPARENT_BYTES_MAX = 128
 # Ours take the place of any that came in: a letter must not lie about where it is from.
 _LETTER_HEADERS = {
     *("dl_topic", "dl_partition", "dl_offset", "dl_reason", "dl_error", "dl_at", "dl_id"),
-    *("dl_truncated", "dl_sha256"),
+    *("dl_truncated", "dl_sha256", "dl_key_truncated"),
 }
 
 
@@ -70,10 +75,24 @@ def traceparent_of(record: Record) -> Header | None:
     return None
 
 
-def bounded_headers(headers: Sequence[Header]) -> list[Header]:
+def bounded_headers(headers: Sequence[Header], bytes_max: int = HEADERS_BYTES_MAX) -> list[Header]:
     """A foreign record's headers for copying: as they are, or none at all if they are too many."""
-    size_bytes = sum(len(name) + len(value or b"") for name, value in headers)
-    return list(headers) if size_bytes <= HEADERS_BYTES_MAX else [("dl_headers_dropped", str(size_bytes).encode())]
+    size_bytes = _headers_bytes(headers)
+    return list(headers) if size_bytes <= bytes_max else [("dl_headers_dropped", str(size_bytes).encode())]
+
+
+def _headers_bytes(headers: Sequence[Header]) -> int:
+    return sum(len(name) + len(value or b"") for name, value in headers)
+
+
+def check_sizes(outputs: Sequence[Output]) -> None:
+    """Raises OutputTooLarge for an output that its topic would not take, while its cause can still be buried."""
+    for topic, key, value, headers in outputs:
+        size_bytes = len(value or b"") + len(key or b"")
+        if size_bytes > KEY_BYTES_MAX or len(headers) > 8:
+            limit = LETTER_WHOLE_BYTES_MAX if topic == DEAD_LETTERS else OUTPUT_BYTES_MAX
+            if size_bytes + _headers_bytes(headers) > limit:
+                raise OutputTooLarge(f"an event for {topic} would have more than {limit} bytes")
 
 
 def dead_letter(record: Record, reason: str, error: str) -> Output:
@@ -81,7 +100,8 @@ def dead_letter(record: Record, reason: str, error: str) -> Output:
 
     `reason` is a stable code, `error` a line for a person. The time is the record's own, so that the same
     letter sent again is the same letter. A value that was larger than any letter (small only while compressed)
-    is cut to LETTER_BYTES_MAX and carries `dl_truncated` (its size) and `dl_sha256`.
+    is cut to LETTER_BYTES_MAX and carries `dl_truncated` (its size) and `dl_sha256`; so is a key above KEY_BYTES_MAX,
+    with `dl_key_truncated`.
     """
     coordinates = f"{record.topic}/{record.partition}/{record.offset}"
     value = record.value
@@ -92,6 +112,10 @@ def dead_letter(record: Record, reason: str, error: str) -> Output:
             ("dl_sha256", sha256(value).hexdigest().encode()),
         ]
         value = value[:LETTER_BYTES_MAX]
+    key = record.key
+    if key is not None and len(key) > KEY_BYTES_MAX:
+        headers.append(("dl_key_truncated", str(len(key)).encode()))
+        key = key[:KEY_BYTES_MAX]
     headers += [
         ("dl_topic", record.topic.encode()),
         ("dl_partition", str(record.partition).encode()),
@@ -101,7 +125,7 @@ def dead_letter(record: Record, reason: str, error: str) -> Output:
         ("dl_at", rfc3339(record.timestamp).encode()),
         ("dl_id", coordinates.encode()),
     ]
-    return (DEAD_LETTERS, record.key, value, headers)
+    return (DEAD_LETTERS, key, value, headers)
 
 
 _EPOCH = date(1970, 1, 1)

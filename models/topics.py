@@ -46,6 +46,9 @@ class Topic:
         return settings | {"cleanup.policy": "delete", "retention.ms": str(self.retention_s * 1000)}
 
 
+# What comes in from outside, and goes on to the partition of its key if it came to another.
+INCOMING = (REQUESTED, GRANTED, CANCEL_REQUESTED)
+
 TOPICS: dict[str, Topic] = {
     topic.name: topic
     for topic in (
@@ -56,8 +59,8 @@ TOPICS: dict[str, Topic] = {
         Topic(STORED, "user_id", ("keeper",), ("gallery",)),
         Topic(COMPLETED, "user_id", ("gallery", "settle"), ("dashboards",), retention_s=30 * DAY_S),
         Topic(FAILED, "user_id", ("settle", "gallery", "cancel"), ("dashboards",), retention_s=30 * DAY_S),
-        Topic(CANCEL_REQUESTED, "user_id", ("producers",), ("cancel",)),
-        Topic(GRANTED, "user_id", ("producers",), ("grants",), retention_s=30 * DAY_S),
+        Topic(CANCEL_REQUESTED, "user_id", ("producers", "cancel"), ("cancel",)),
+        Topic(GRANTED, "user_id", ("producers", "grants"), ("grants",), retention_s=30 * DAY_S),
         Topic(
             CREDITS,
             "user_id",

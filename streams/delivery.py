@@ -31,7 +31,7 @@ import structlog
 from adapters.postgres import Connection, Pool, connection, transaction
 from adapters.progress import Progress, lock_progress, read_progress, write_progress
 from models.errors import Fenced, TopicMadeAnew, Unavailable
-from models.outputs import Output, Record
+from models.outputs import Output, Record, check_sizes
 from models.requests import Unreadable
 from streams.crash_points import crash_point
 from streams.publisher import Publisher
@@ -84,10 +84,16 @@ class Step(Protocol):
 
 
 class _Packed(msgspec.Struct, array_like=True):
-    """Decisions as stored: each record's distance from prev_offset and its decision, still encoded."""
+    """Decisions as stored: each record's distance from prev_offset and its decision, still encoded.
+
+    `first_ms` and `last_ms` are the broker's times of the batch's first and last record: a topic that was made anew
+    has other records at their offsets.
+    """
 
     distances: list[int]
     decisions: msgspec.Raw
+    first_ms: int = 0
+    last_ms: int = 0
 
 
 class Delivery:
@@ -115,14 +121,19 @@ class Delivery:
         async with connection(self.pool) as held:
             progress = await read_progress(held, self.step.stream, partition)
             if end_offset < progress.next_offset:
-                raise TopicMadeAnew(
-                    f"{self.step.topic}/{partition} ends at {end_offset} but {progress.next_offset} records of it were"
-                    f" handled: the topic was made anew. Restore it, or, if its old records are gone for good, delete"
-                    f" the row ('{self.step.stream}', {partition}) from stream_progress and start again"
+                raise self.made_anew(
+                    partition, f"ends at {end_offset} but {progress.next_offset} records of it were handled"
                 )
             state = await self.step.load(held, partition, progress.clock_ms)
         log.info("partition opened", stream=self.step.stream, partition=partition, next_offset=progress.next_offset)
         return DeliverySession(self, partition, progress, state)
+
+    def made_anew(self, partition: int, seen: str) -> TopicMadeAnew:
+        """The error that says what was seen and what to do."""
+        return TopicMadeAnew(
+            f"{self.step.topic}/{partition} {seen}: the topic was made anew. Restore it, or, if its old records are"
+            f" gone for good, delete the row ('{self.step.stream}', {partition}) from stream_progress and start again"
+        )
 
 
 class DeliverySession:
@@ -135,7 +146,7 @@ class DeliverySession:
         self._state = state
         self._next_offset = progress.next_offset
         self._clock_ms = progress.clock_ms
-        self._stored = self._unpack(progress)
+        self._stored, self._times_ms = self._unpack(progress)
         self._broken_in_a_row = 0
         self._closed = False
         self.position: int | None = progress.prev_offset
@@ -148,7 +159,7 @@ class DeliverySession:
     async def handle(self, records: list[Record]) -> int:
         """Replay what is decided, decide what is new. Returns the offset that follows the batch.
 
-        Raises Fenced.
+        Raises Fenced; TopicMadeAnew when the records that were handled are not those at their offsets.
         """
         fresh = records
         if records[0].offset < self._next_offset:
@@ -162,6 +173,11 @@ class DeliverySession:
         return self._next_offset
 
     async def _replay(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if self._times_ms.get(record.offset, record.timestamp) != record.timestamp:
+                raise self._delivery.made_anew(
+                    self._partition, f"has another record at offset {record.offset} than the one that was handled"
+                )
         decided = [record for record in records if record.offset in self._stored]
         inputs = [self._read(record) for record in decided]
         decisions = [self._stored[record.offset] for record in decided]
@@ -169,6 +185,8 @@ class DeliverySession:
         log.info("outputs published again", stream=self._step.stream, partition=self._partition, records=len(decided))
 
     async def _decide_and_publish(self, records: Sequence[Record], *, tried_again: bool = False) -> None:
+        if self._closed:
+            raise Fenced("the partition was revoked")
         inputs = [self._read(record) for record in records]
         try:
             outputs = await self._tried(lambda: self._decide(records, inputs), "step waits")
@@ -225,8 +243,9 @@ class DeliverySession:
                 crash_point(step.stream, 1)  # nothing is written: the batch comes again
                 batch = Batch(self._partition, records, inputs, self._state, self._clock_ms)
                 decisions, clock_ms = await step.apply(held, batch)
-                # Before the commit, so that what cannot be rendered is found while it can still be buried.
+                # Before the commit, so that what cannot be rendered or sent is found while it can still be buried.
                 outputs = step.render(records, inputs, decisions)
+                check_sizes(outputs)
                 await write_progress(
                     held,
                     step.stream,
@@ -246,7 +265,8 @@ class DeliverySession:
     async def _tried(self, attempt: Callable[[], Awaitable[T]], doing: str) -> T:
         """Try until it works; only "not available" is tried again, and only while the partition is ours."""
         for tries in itertools.count():
-            if self._closed:
+            # What is committed is published if it can be at once: a batch in hand ends whole.
+            if self._closed and tries:
                 raise Fenced("the partition was revoked")
             self.alive_at = time.monotonic()
             try:
@@ -271,12 +291,20 @@ class DeliverySession:
     def _pack(self, records: Sequence[Record], decisions: Sequence[Any]) -> bytes:
         base = self._next_offset
         return msgspec.msgpack.encode(
-            _Packed([record.offset - base for record in records], msgspec.Raw(msgspec.msgpack.encode(decisions)))
+            _Packed(
+                [record.offset - base for record in records],
+                msgspec.Raw(msgspec.msgpack.encode(decisions)),
+                records[0].timestamp,
+                records[-1].timestamp,
+            )
         )
 
-    def _unpack(self, progress: Progress) -> dict[int, Any]:
+    def _unpack(self, progress: Progress) -> tuple[dict[int, Any], dict[int, int]]:
+        """(decision by offset, broker time by offset of the records that tell this topic from another)."""
         if not progress.decisions:
-            return {}
+            return {}, {}
         packed = msgspec.msgpack.decode(progress.decisions, type=_Packed)
         decisions = self._delivery.decisions_decoder.decode(packed.decisions)
-        return dict(zip((progress.prev_offset + distance for distance in packed.distances), decisions, strict=True))
+        offsets = [progress.prev_offset + distance for distance in packed.distances]
+        times_ms = {offsets[0]: packed.first_ms, offsets[-1]: packed.last_ms} if packed.first_ms else {}
+        return dict(zip(offsets, decisions, strict=True)), times_ms

@@ -11,7 +11,7 @@ from adapters.event_rows import EventRows
 from models.audit import Findings
 from models.errors import Unavailable
 from models.event_audit import EVENT_INVARIANTS, EVENT_TOPICS, Announced, Identity, Row, unannounced, unfounded
-from streams.partitioning import partition_of
+from models.topics import CREDITS
 from streams.reading import Reader
 from streams.settings import Settings
 
@@ -29,15 +29,13 @@ async def audit_events(settings: Settings, *, grace_s: float = GRACE_S) -> Findi
     """
     findings = Findings(dict.fromkeys(EVENT_INVARIANTS, 0))
     async with EventRows.reading(settings.require("postgres")) as rows, Reader(settings, EVENT_TOPICS) as reader:
-        partitions = await reader.partitions()
-        balances: list[dict[str, Balance]] = [{} for _ in range(partitions)]
-        for user_id, balance in (await rows.balances()).items():
-            balances[partition_of(user_id, partitions)][user_id] = balance
-        for partition in range(partitions):
+        said: dict[str, Balance] = {}
+        for partition in range(await reader.partitions()):
             audited = _Partition(partition, rows, reader)
             await audited.read()
             await _count(findings, audited, grace_s)
-            await _count_balances(findings, audited, balances[partition], rows, grace_s)
+            _keep_latest(said, audited.announced.balances)
+        await _count_balances(findings, said, rows, settings, grace_s)
     return findings
 
 
@@ -62,14 +60,7 @@ class _Partition:
 
     async def read_on(self) -> None:
         """To the end as it is now."""
-        deadline = time.monotonic() + READ_TIMEOUT_S
-        ends = await self._reader.end_offsets()
-        while await self._reader.behind(ends):
-            if time.monotonic() > deadline:
-                raise Unavailable("Kafka", f"events were not read within {READ_TIMEOUT_S:.0f} s")
-            for topic, record in await self._reader.read(0.2):
-                place = f"{topic}/{record.partition}/{record.offset}"
-                self.announced.see(topic, _event_id(record), record.value, record.timestamp, place)
+        await _read_to_the_end(self._reader, self.announced)
 
     def late(self) -> list[tuple[str, str]]:
         """Rows that are not announced."""
@@ -100,21 +91,45 @@ async def _count(findings: Findings, audited: _Partition, grace_s: float) -> Non
 
 
 async def _count_balances(
-    findings: Findings, audited: _Partition, balances: Mapping[str, Balance], rows: EventRows, grace_s: float
+    findings: Findings, said: dict[str, Balance], rows: EventRows, settings: Settings, grace_s: float
 ) -> None:
     """Accounts move on while we read: wrong is only what goes on to differ for the whole grace."""
-    said = audited.announced.balances
-    differing = {user_id for user_id in balances.keys() | said.keys() if balances.get(user_id) != said.get(user_id)}
+    now = await rows.balances()
+    differing = {user_id for user_id in now.keys() | said.keys() if now.get(user_id) != said.get(user_id)}
+    if not differing:
+        return
     deadline = time.monotonic() + grace_s
-    while differing:
-        now = await rows.balances_of(differing)
-        await audited.read_on()
-        differing = {user_id for user_id in differing if now.get(user_id) != said.get(user_id)}
-        if time.monotonic() > deadline:
-            break
-        await asyncio.sleep(0.2)
+    async with Reader(settings, [CREDITS]) as reader:
+        announced = Announced()
+        await reader.start_at_beginning()
+        while differing:
+            await _read_to_the_end(reader, announced)
+            _keep_latest(said, announced.balances)
+            now = await rows.balances_of(differing)
+            differing = {user_id for user_id in differing if now.get(user_id) != said.get(user_id)}
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.2)
     for user_id in differing:
         findings.add("balances_are_announced", 1, user_id)
+
+
+def _keep_latest(said: dict[str, Balance], more: Mapping[str, Balance]) -> None:
+    for user_id, balance in more.items():
+        if balance[1] > said.get(user_id, (0, 0))[1]:
+            said[user_id] = balance
+
+
+async def _read_to_the_end(reader: Reader, announced: Announced) -> None:
+    """Take in all events up to the end as it is now."""
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    ends = await reader.end_offsets()
+    while await reader.behind(ends):
+        if time.monotonic() > deadline:
+            raise Unavailable("Kafka", f"events were not read within {READ_TIMEOUT_S:.0f} s")
+        for topic, record in await reader.read(0.2):
+            place = f"{topic}/{record.partition}/{record.offset}"
+            announced.see(topic, _event_id(record), record.value, record.timestamp, place)
 
 
 def _event_id(record: Any) -> bytes:

@@ -111,12 +111,9 @@ class Lane:
         """Take records from the client; those that arrive before the lane's seek are not ours to handle."""
         if not (self.open and self.positioned):
             return
-        before = len(self._records)
-        self._records.extend(records)
-        added = len(self._records) - before
-        self.size_bytes += added * RECORD_OVERHEAD_BYTES + sum(
-            len(self._records[index].value or b"") for index in range(-added, 0)
-        )
+        for record in records:
+            self._records.append(record)
+            self.size_bytes += _size_bytes(record)
         self._arrived.set()
 
     def start(self) -> None:
@@ -160,7 +157,7 @@ class Lane:
 
     def _take(self, records_max: int) -> list[Record]:
         records = [self._records.popleft() for _ in range(min(records_max, len(self._records)))]
-        self.size_bytes -= sum(len(record.value or b"") for record in records) + RECORD_OVERHEAD_BYTES * len(records)
+        self.size_bytes -= sum(map(_size_bytes, records))
         return records
 
     async def _run(self) -> None:
@@ -201,7 +198,7 @@ class Lanes:
         self.failure: BaseException | None = None
         self.on_failure: Callable[[BaseException], None] = lambda error: None
         self._positioning: set[asyncio.Task[None]] = set()
-        self._seeks: dict[TopicPartition, int] = {}
+        self._seeks: dict[TopicPartition, tuple[Lane, int]] = {}
         self._full: set[TopicPartition] = set()
         self._assigned = False
         self._consumer: Fetching | None = None
@@ -275,18 +272,19 @@ class Lanes:
         if session.position is None:
             lane.positioned = True
         else:
-            self._seeks[lane.tp] = session.position
+            self._seeks[lane.tp] = (lane, session.position)
 
     async def make_seeks(self, seek: Callable[[Mapping[TopicPartition, int]], Awaitable[set[TopicPartition]]]) -> None:
         """Carry out the seeks that are due; `seek` returns those it made. Only the fetching task calls this."""
         if not self._seeks:
             return
         seeks, self._seeks = self._seeks, {}
-        for tp in await seek(seeks):
-            lane = self.here.get(tp)
-            if lane is not None and tp not in self._seeks:
+        for tp in await seek({tp: offset for tp, (_, offset) in seeks.items()}):
+            lane, offset = seeks[tp]
+            # While the seek was made the partition may have got a new lane, or the lane another place to go to.
+            if self.here.get(tp) is lane and lane.begun and tp not in self._seeks:
                 lane.positioned = True
-                log.debug("lane positioned", topic=tp.topic, partition=tp.partition, offset=seeks[tp])
+                log.debug("lane positioned", topic=tp.topic, partition=tp.partition, offset=offset)
 
     def gather(self, tp: TopicPartition, records: list[Record]) -> Lane | None:
         """Give fetched records to their lane; returns the lane if the agent has not seen it yet."""
@@ -325,6 +323,14 @@ class Lanes:
         else:
             log.error("worker stops", why=repr(error), exc_info=error)
         self.on_failure(error)
+
+
+def _size_bytes(record: Record) -> int:
+    """What a record holds of memory. Headers count: a foreign producer's may be larger than any value."""
+    size = RECORD_OVERHEAD_BYTES + len(record.value or b"") + len(record.key or b"")
+    if record.headers:
+        size += sum(len(name) + len(value or b"") for name, value in record.headers)
+    return size
 
 
 def _names(lanes: Iterable[Lane]) -> str:

@@ -13,6 +13,7 @@ from models.errors import Unavailable
 from models.limits import Policies, changed_policy, render_change
 from models.operations import Policy
 from models.topics import LIMITS, REJECTED
+from streams.limits import moment_of
 from streams.publisher import Publisher
 from streams.reading import Reader
 from streams.settings import Settings
@@ -37,7 +38,7 @@ async def read_policies(settings: Settings, *, timeout_s: float = 20.0) -> Polic
             if time.monotonic() > deadline:
                 raise Unavailable("the topic of limits", f"it was not read to its end within {timeout_s:g} s")
             for _, record in await reader.read(0.2):
-                policies.apply(record.key, record.value)
+                policies.apply(record.key, record.value, moment_of(record))
     return policies
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 
 from models.errors import Unavailable
-from models.limits import Policies
+from models.limits import Moment, Policies
 from models.operations import Policy
 from models.outputs import Record
 from models.requests import Unreadable
@@ -72,13 +72,18 @@ class LimitsTail:
 
     def _apply(self, record: Record) -> None:
         before = dict(self._policies)
-        changed = self._policies.apply(record.key, record.value)
+        changed = self._policies.apply(record.key, record.value, moment_of(record))
         if isinstance(changed, Unreadable):
             LIMIT_CHANGES.labels("refused").inc()
             log.error("limit change refused", partition=record.partition, offset=record.offset, why=changed.error)
         elif before[changed.name] != changed:
             LIMIT_CHANGES.labels("applied").inc()
             log.info("limit changed", **_shown(changed))
+
+
+def moment_of(record: Record) -> Moment:
+    """What orders changes of one policy."""
+    return record.timestamp, record.partition, record.offset
 
 
 def _shown(policy: Policy) -> dict[str, object]:

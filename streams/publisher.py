@@ -11,7 +11,8 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from models.errors import Unavailable
 from models.outputs import Header, Output
-from models.topics import REQUESTED
+from models.topics import INCOMING, REJECTED
+from streams.partitioning import remembered_partition_of
 
 REQUEST_TIMEOUT_S = 10.0
 PUBLISH_TIMEOUT_S = 30.0
@@ -28,8 +29,10 @@ class Publisher:
         self._starting = asyncio.Lock()
 
     async def publish(self, partition: int, outputs: Sequence[Output]) -> None:
-        """Publish all to this partition of their topics (requests: to their key's) and wait for the acks.
+        """Publish all to this partition of their topics and wait for the acks.
 
+        What is sent on goes to the partition of its key, and so does a refusal whose record was somewhere else than
+        its user.
         Raises Unavailable: some may be published and some not; publishing all of them again is safe.
         """
         if not outputs:
@@ -40,12 +43,17 @@ class Publisher:
 
         async def send(producer: AIOKafkaProducer) -> None:
             acks: list[asyncio.Future[Any]] = []
-            # Records that came to the wrong partition go on to the one of their key.
-            for topic, key, value, headers in by_topic.get(REQUESTED, ()):
-                acks.append(await producer.send(self._prefix + topic, value, key=key, headers=headers))
-            for topic in by_topic.keys() - {REQUESTED}:
-                rows = by_topic[topic]
-                await self._send_batches(producer, self._prefix + topic, partition, rows, acks)
+            for topic, rows in by_topic.items():
+                name = self._prefix + topic
+                at_home, away = rows, []
+                if topic in INCOMING:
+                    at_home, away = [], rows
+                elif topic == REJECTED:
+                    at_home, away = _divided(rows, partition, len(await producer.partitions_for(name)))
+                for _, key, value, headers in away:
+                    acks.append(await producer.send(name, value, key=key, headers=headers))
+                if at_home:
+                    await self._send_batches(producer, name, partition, at_home, acks)
             await asyncio.gather(*acks)
 
         await self._guarded(send)
@@ -120,6 +128,16 @@ class Publisher:
                 batch.append(key=key, value=value, timestamp=None, headers=headers)
         batch.close()
         acks.append(await producer.send_batch(batch, topic, partition=partition))
+
+
+def _divided(rows: list[Output], partition: int, partitions: int) -> tuple[list[Output], list[Output]]:
+    """(outputs whose key belongs to the partition, outputs whose key does not)."""
+    at_home: list[Output] = []
+    away: list[Output] = []
+    for row in rows:
+        key = (row[1] or b"").decode()
+        (at_home if remembered_partition_of(key, partitions) == partition else away).append(row)
+    return at_home, away
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

@@ -19,16 +19,35 @@ from streams.metrics import LANE_BYTES, LANES_OPEN
 
 log = structlog.get_logger()
 
-STOP_TIMEOUT_S = 9.0
-WATCHDOG_INTERVAL_S = 1.0
+STOP_TIMEOUT_S = 7.0
+LIFE_AFTER_TERM_S = 9.0
+WATCHDOG_INTERVAL_S = 0.5
 EXIT_STUCK = 70
 
 
-def watch(lanes: Lanes, timeout_s: float) -> None:
-    """End the process when a step has shown no life for `timeout_s`.
+class _Stopping:
+    """Whether and when the worker was told to stop."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self._at: float | None = None
+
+    def ask(self) -> None:
+        """End in good order."""
+        self._at = self._at or time.monotonic()
+        self.asked.set()
+
+    def for_s(self) -> float:
+        """For how long it has been stopping; 0 before that."""
+        return 0.0 if self._at is None else time.monotonic() - self._at
+
+
+def watch(lanes: Lanes, timeout_s: float, stopping_for_s: Callable[[], float] = lambda: 0.0) -> None:
+    """End the process when a step has shown no life for `timeout_s`, or when stopping takes too long.
 
     A thread of its own, since what hangs may be the event loop; the consumer's thread would go on polling and
-    the group would never rebalance.
+    the group would never rebalance. It does so too when the broker was away while Faust stopped: then its thread is
+    never joined, and goes on saying that the partitions have an owner.
     """
 
     def look() -> None:
@@ -38,6 +57,9 @@ def watch(lanes: Lanes, timeout_s: float) -> None:
             if stuck_s > timeout_s:
                 log.error("worker stops", why="a step is stuck", stuck_s=round(stuck_s, 1))
                 os._exit(EXIT_STUCK)
+            if stopping_for_s() > LIFE_AFTER_TERM_S:
+                log.warning("worker stopped the hard way", waited_s=LIFE_AFTER_TERM_S)
+                os._exit(1 if lanes.failure is not None else 0)
 
     threading.Thread(target=look, name="watchdog", daemon=True).start()
 
@@ -56,13 +78,14 @@ async def run_worker(
     with the health server's address, when partitions have been assigned and positioned.
     """
     _tame_garbage_collector()
-    stop = asyncio.Event()
+    stopping = _Stopping()
+    stop = stopping.asked
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stopping.ask)
     lanes = app.lanes
-    lanes.on_failure = lambda error: stop.set()
-    watch(lanes, step_timeout_s)
+    lanes.on_failure = lambda error: stopping.ask()
+    watch(lanes, step_timeout_s, stopping.for_s)
 
     def refresh() -> None:
         LANES_OPEN.set(sum(lane.positioned for lane in lanes.here.values()))

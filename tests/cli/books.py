@@ -31,7 +31,7 @@ async def write_clean_books(connection: Connection) -> None:
     books = _Books(connection)
     for user_id, amount in (("ada", 50), ("ben", 100), ("cleo", 5), ("dora", 7)):
         grant = {"grant_id": f"grant-{user_id}", "user_id": user_id, "amount": amount, "kind": "purchase"}
-        await books.step(GrantsStep(), user_id, grant)
+        await books.step(GrantsStep(1), user_id, grant)
     await connection.execute("UPDATE accounts SET unlimited = true WHERE user_id = 'cleo'")
 
     await books.admit("ada", "picture", "maya.image")

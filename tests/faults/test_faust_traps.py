@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP
 from mode import CrashingSupervisor
 
@@ -80,7 +81,9 @@ def test_batches_are_never_taken_by_fausts_take_and_records_never_named_by_modul
 
 
 def record(offset: int) -> Any:
-    return SimpleNamespace(topic="requests", partition=0, offset=offset, timestamp=1, timestamp_type=1, value=b"x")
+    return SimpleNamespace(
+        topic="requests", partition=0, offset=offset, timestamp=1, timestamp_type=1, key=None, value=b"x", headers=()
+    )
 
 
 def lanes_with_one(positioned: bool = True) -> Lanes:
@@ -151,6 +154,57 @@ async def test_folded_records_are_not_gaps_that_the_commit_may_jump() -> None:
     assert not hasattr(consumer, "_gap")
 
 
+async def test_the_memory_of_keys_and_headers_counts_too() -> None:
+    lanes = lanes_with_one()
+    large = record(0)
+    large.key, large.headers = b"k" * 50, [("padding", b"h" * 20_000), ("empty", None)]
+    list(LaneScheduler(lanes).iterate({TOPIC: [large]}))
+    assert lanes.here[TOPIC].size_bytes == 200 + 1 + 50 + len("padding") + 20_000 + len("empty")
+    assert paused == [TOPIC]
+
+
+async def test_a_lane_that_came_while_its_partition_was_sought_is_not_positioned_by_that_seek() -> None:
+    lanes = lanes_with_one(positioned=False)
+    first = lanes.here[TOPIC]
+    first.begin(SimpleNamespace(position=7, close=lambda: None))  # type: ignore[arg-type]
+    lanes._seeks[TOPIC] = (first, 7)  # type: ignore[index]
+
+    async def seek(offsets: Any) -> Any:
+        lanes.assign([TOPIC])
+        return set(offsets)
+
+    await lanes.make_seeks(seek)
+    assert lanes.here[TOPIC] is not first
+    assert not lanes.here[TOPIC].positioned
+
+
+async def test_polls_are_short_so_that_a_seek_never_waits_for_fausts_long_poll(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    polled: list[float] = []
+
+    async def getmany(consumer: object, partitions: object, timeout_s: float) -> dict[str, object]:
+        polled.append(timeout_s)
+        return {}
+
+    monkeypatch.setattr(Consumer, "_getmany", getmany)
+    consumer = object.__new__(LaneConsumer)
+    consumer.lanes = Lanes(records_max=1, bytes_max=1)
+    await consumer._getmany(None, 1.5)
+    await consumer._getmany(None, 0.1)
+    assert polled == [0.25, 0.1]
+
+
+def test_faust_does_not_look_for_events_in_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    monkeypatch.setattr(Consumer, "verify_event_path", lambda consumer, now, tp: looked.append(tp))
+    consumer = object.__new__(LaneConsumer)
+    consumer.lanes = SimpleNamespace(handlers={"requests": None})  # type: ignore[assignment]
+    consumer.verify_event_path(1.0, TOPIC)
+    consumer.verify_event_path(1.0, TP("others", 0))
+    assert looked == [TP("others", 0)]
+
+
 async def test_a_batch_is_acked_only_when_the_broker_has_its_outputs(settings: Settings) -> None:
     acked = asyncio.Event()
 
@@ -215,6 +269,20 @@ async def test_a_stuck_step_stops_the_worker(world: World) -> None:
     await world.until_acked("admission", REQUESTED)
     assert await world.workers[-1].terminate() == 0
     assert await admission_violations(world, opening_balance=100) == []
+
+
+async def test_term_commits_what_it_has_handled_so_that_lag_is_told_truly(world: World) -> None:
+    await world.open_accounts(["u"], 10_000)
+    worker = world.start(DARKROOM_STEP_RECORDS_MAX="20")
+    await worker.ready()
+    # More than a commit interval's worth, so that only what is committed while stopping can be up to date.
+    await world.produce(REQUESTED, [request(f"r{number}", "u") for number in range(3000)])
+    await eventually(lambda: world.handled("admit"), 20, "nothing was handled")
+    assert await worker.terminate() == 0
+    rows = await world.fetch("SELECT partition, next_offset FROM stream_progress WHERE stream = 'admit'")
+    handled = {row["partition"]: row["next_offset"] for row in rows if row["next_offset"]}
+    assert sum(handled.values()) < 3000
+    assert await world.committed("admission", REQUESTED) == handled
 
 
 async def test_term_does_not_wait_for_a_step_that_cannot_end_and_commits_nothing_of_it(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -109,6 +110,18 @@ async def test_a_worker_refuses_a_topic_made_anew_and_exits(world: World) -> Non
     worker = world.start()
     assert await worker.ended() == 1
     assert "made anew" in worker.output()
+
+
+async def test_a_topic_made_anew_with_as_many_records_is_refused_by_its_records(pool: Pool, funded: None) -> None:
+    """Stored decisions must never be rendered onto somebody else's requests."""
+    session = await Delivery(AdmitStep(1), pool, Kept()).open(0, 10)  # type: ignore[arg-type]
+    await session.handle(records(0, 5))
+    kept = Kept()
+    again = await Delivery(AdmitStep(1), pool, kept).open(0, 10)  # type: ignore[arg-type]
+    others = [replace(record, timestamp=record.timestamp + 60_000) for record in records(0, 8)]
+    with pytest.raises(TopicMadeAnew, match=r"another record at offset 0.*delete the row"):
+        await again.handle(others)
+    assert kept.outputs == []
 
 
 async def test_a_database_restored_to_an_earlier_moment_is_caught_up(world: World) -> None:

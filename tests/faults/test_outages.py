@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 @pytest.fixture
 async def fragile(breakable: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A world on the servers that may be killed."""
-    name = f"outage_{request.node.callspec.id}"
+    name = f"outage_{request.node.callspec.id}_{uuid.uuid4().hex[:6]}"
     url = run_apart(create_database(breakable.require("postgres"), name))
     migrate(url)
     # The users are the same in every test, and a cache keeps what is newer: each test needs one of its own.
@@ -90,6 +91,25 @@ async def test_workers_outlive_a_server_that_is_away(fragile: World, server: str
     assert await world.read(REJECTED) == []
     await cache_equals_accounts(world)
     assert [await worker.terminate() for worker in world.workers] == [0, 0], world.tails()
+    assert await admission_violations(world, opening_balance=1000) == []
+
+
+@pytest.mark.parametrize("server", ["kafka"])
+async def test_term_while_kafka_is_away_ends_the_worker_and_frees_its_partitions(fragile: World, server: str) -> None:
+    """Past the session's time Faust cannot stop by itself: it must not live on and hold the partitions."""
+    world = fragile
+    await world.open_accounts(USERS, 1000)
+    worker = await world.start().ready()
+    kill_server(world.settings, server)
+    away_at = time.monotonic() + world.settings.session_timeout_s + 5
+    await eventually(lambda: time.monotonic() > away_at, 20)
+    began = time.monotonic()
+    await worker.terminate(timeout_s=12)
+    assert time.monotonic() - began < 10.5
+    await restart(world.settings)
+    await world.start().ready()
+    await world.produce(REQUESTED, [request(f"after-{number}", USERS[number % 40]) for number in range(200)])
+    await world.until_acked("admission", REQUESTED, timeout_s=40)
     assert await admission_violations(world, opening_balance=1000) == []
 
 

@@ -106,7 +106,7 @@ async def admit(world: World, asked: list[Wish]) -> None:
     users = sorted({wish.user_id for wish in asked})
     async with transaction(world.pool) as held:
         grants = [{"grant_id": f"g-{user}", "user_id": user, "amount": CREDITS, "kind": "purchase"} for user in users]
-        await _apply(GrantsStep(), held, [(grant["user_id"], grant) for grant in grants], now_ms - 400_000, ())
+        await _apply(GrantsStep(1), held, [(grant["user_id"], grant) for grant in grants], now_ms - 400_000, ())
         requests = [(wish.user_id, wish.body()) for wish in asked]
         step = AdmitStep(1)
         windows = await step.load(held, 0, now_ms - LONGEST_WINDOW_MS)

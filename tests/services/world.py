@@ -121,7 +121,7 @@ class World:
         """What the cancelling step makes of a user's wish."""
         wish = CancelRequested(request_id, user_id)
         async with transaction(self.pool) as held:
-            (decision,), _ = await CancelStep().apply(held, Batch(0, [FakeRecord(b"")], [wish], (), 0))
+            (decision,), _ = await CancelStep(1).apply(held, Batch(0, [FakeRecord(b"")], [wish], (), 0))
         return decision
 
     async def row(self, user_id: str, request_id: str) -> asyncpg.Record:

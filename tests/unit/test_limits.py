@@ -32,10 +32,21 @@ def test_mode_and_cap_have_defaults() -> None:
 
 def test_a_tombstone_brings_the_catalogue_back() -> None:
     policies = Policies()
-    policies.apply(b"maya.image", msgspec.json.encode(GOOD))
+    policies.apply(b"maya.image", msgspec.json.encode(GOOD), (1, 0, 0))
     assert policies["maya.image"].limit == 5
-    policies.apply(b"maya.image", None)
+    policies.apply(b"maya.image", None, (2, 0, 1))
     assert dict(policies) == POLICIES
+
+
+def test_the_latest_change_holds_in_whatever_order_they_are_read() -> None:
+    """Another client may have put them into different partitions."""
+    older, newer = ({"policy": "maya.image", "limit": limit, "window_s": 60} for limit in (5, 50))
+    changes = [(older, (1_000, 4, 7)), (newer, (2_000, 1, 0))]
+    for order in (changes, changes[::-1]):
+        policies = Policies()
+        for change, moment in order:
+            policies.apply(b"maya.image", msgspec.json.encode(change), moment)
+        assert policies["maya.image"].limit == 50
 
 
 @pytest.mark.parametrize(
@@ -46,7 +57,7 @@ def test_a_tombstone_brings_the_catalogue_back() -> None:
 )  # fmt: skip
 def test_a_bad_change_is_refused_and_changes_nothing(change: dict[str, object], reason: str) -> None:
     policies = Policies()
-    refused = policies.apply(b"maya.image", msgspec.json.encode(GOOD | change))
+    refused = policies.apply(b"maya.image", msgspec.json.encode(GOOD | change), (1, 0, 0))
     assert isinstance(refused, Unreadable)
     assert refused.reason == reason
     assert dict(policies) == POLICIES
