@@ -77,6 +77,7 @@ def summary(measured: dict[str, Any], options: Options) -> dict[str, Any]:
         "oldest_ms": measured["freshness"]["cached"].oldest_ms,
         "propagation_ms": round(options.propagation_s * 1000),
         "misses": measured["misses"],
+        "renewals": measured["renewals"],
         "cold_misses": measured["cold_misses"],
         "fallbacks": measured["fallbacks"],
         "queries": int(queries),

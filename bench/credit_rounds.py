@@ -32,6 +32,8 @@ from streams.settings import Settings
 
 DIRECT = "SELECT balance, version, unlimited FROM accounts WHERE user_id = $1"
 POOL_SIZE = 8
+GC_THRESHOLDS = (100_000, 20, 50)
+"""As in a worker; the same for both."""
 _SAMPLES = ("samples", "behind_samples", "stale_samples", "wrong_samples", "queries")
 
 
@@ -100,6 +102,7 @@ class Bench:
         before, queries = credits.counts.misses, _own_queries()
         picks = self._picks(rng, options.reads)
         measured["cached"] = await self._full_speed("through the cache", picks, through_the_cache, cached_record)
+        measured["renewals"] = credits.counts.renewals
         measured["misses"] = credits.counts.misses - before
         measured["fallbacks"] = credits.counts.fallbacks
         measured["queries"] = _own_queries() - queries
@@ -114,6 +117,7 @@ class Bench:
     async def _full_speed(self, what: str, picks: list[int], read: Read, record: Record) -> dict[str, float]:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         servers = {name: _used_s(pid) for name, pid in self._pids.items()}
         used_s, began_s = time.process_time(), time.perf_counter()
         await read_closed_loop(picks, self._options.readers, read, record)
