@@ -9,6 +9,7 @@ something that was asked after it began, so nobody is shown less than what anybo
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,16 @@ from typing import Self
 from adapters.batching import Batcher
 from adapters.credit_cache import USERS_PER_CALL, CreditCache
 from adapters.credit_fills import CreditFills, LoadBalances, balances_from
-from adapters.metrics import CACHE_FALLBACKS, CACHE_HITS, CACHE_JOINS, CACHE_MISSES, CACHE_REFUSALS
+from adapters.metrics import (
+    CACHE_FALLBACKS,
+    CACHE_HITS,
+    CACHE_JOINS,
+    CACHE_MISSES,
+    CACHE_REFUSALS,
+    CACHE_RENEWALS,
+)
 from adapters.postgres import Pool
-from models.caching import CreditReading, Floors, is_usable
+from models.caching import CreditReading, Floors, is_due, is_usable
 from models.errors import Unavailable
 
 CACHE_TIMEOUT_S = 0.25
@@ -43,7 +51,8 @@ class Gate:
 class ReadCounts:
     """Reads so far: each is a hit, a miss or a fallback (the cache was away); the latter two ask Postgres.
 
-    `joins` of those shared another read's question there; `refusals` found too many waiting.
+    `joins` of those shared another read's question there; `refusals` found too many waiting. `renewals` are questions
+    to Postgres that no read waits for.
     """
 
     hits: int = 0
@@ -51,6 +60,7 @@ class ReadCounts:
     fallbacks: int = 0
     joins: int = 0
     refusals: int = 0
+    renewals: int = 0
 
 
 _COUNTERS = {
@@ -59,6 +69,7 @@ _COUNTERS = {
     "fallbacks": CACHE_FALLBACKS,
     "joins": CACHE_JOINS,
     "refusals": CACHE_REFUSALS,
+    "renewals": CACHE_RENEWALS,
 }
 
 
@@ -70,6 +81,7 @@ class CreditReads:
         self._published = ReadCounts()
         self._cache = cache
         self._fills = CreditFills(cache, load)
+        self._renewing: set[str] = set()
         self._floors = Floors(FLOOR_KEEP_S, FLOOR_USERS_MAX)
         self._cached: Batcher[str, CreditReading | None] = Batcher(
             "Redis",
@@ -105,6 +117,8 @@ class CreditReads:
             else:
                 if is_usable(held, floor):
                     self.counts.hits += 1
+                    if is_due(held):
+                        self._renew(held)
                     return held
                 self.counts.misses += 1
         else:
@@ -115,6 +129,24 @@ class CreditReads:
             self.counts.refusals += 1
             raise
         return await answer
+
+    def _renew(self, held: CreditReading) -> None:
+        """Ask Postgres for more than what is held, which nobody waits for; if it cannot be, the entry just expires."""
+        user_id = held.user_id
+        if user_id in self._renewing:
+            return
+        try:
+            answer = self._stored.ask((user_id, held.version + 1))
+        except Unavailable:
+            return
+        self.counts.renewals += 1
+        self._renewing.add(user_id)
+        answer.add_done_callback(lambda done: self._renewed(user_id, done))
+
+    def _renewed(self, user_id: str, answer: asyncio.Future[CreditReading]) -> None:
+        self._renewing.discard(user_id)
+        if not answer.cancelled():
+            answer.exception()
 
     async def close(self) -> None:
         """Disconnect from Redis; reads that wait get Unavailable."""

@@ -10,6 +10,7 @@ CACHE_FALLBACKS = Counter("darkroom_credit_cache_fallbacks_total", "Balance read
 CACHE_JOINS = Counter(
     "darkroom_credit_cache_joins_total", "Balance reads that shared the question another read put to Postgres."
 )
+CACHE_RENEWALS = Counter("darkroom_credit_cache_renewals_total", "Entries read again before they expired.")
 CACHE_QUERIES = Counter("darkroom_credit_cache_queries_total", "Queries for balances, each for a batch of users.")
 CACHE_REFUSALS = Counter("darkroom_credit_cache_refusals_total", "Balance reads refused since too many waited.")
 CACHE_FILLS = Counter("darkroom_credit_cache_fills_total", "Balances from Postgres by what the cache did.", ["outcome"])

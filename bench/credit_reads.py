@@ -63,7 +63,7 @@ def summary(measured: dict[str, Any], options: Options) -> dict[str, Any]:
     return {
         "bench": "credit_reads",
         "reads": len(records["cached"]),
-        "hit_rate": round(1 - measured["misses"] / options.reads, 5),
+        "hit_rate": round(measured["hits"] / options.reads, 5),
         "queries_saved": round(1 - queries / options.reads, 5),
         "reads_per_core_s": round(cached["per_core_s"]),
         "direct_reads_per_core_s": round(direct["per_core_s"]),
@@ -77,6 +77,7 @@ def summary(measured: dict[str, Any], options: Options) -> dict[str, Any]:
         "oldest_ms": measured["freshness"]["cached"].oldest_ms,
         "propagation_ms": round(options.propagation_s * 1000),
         "misses": measured["misses"],
+        "renewals": measured["renewals"],
         "cold_misses": measured["cold_misses"],
         "fallbacks": measured["fallbacks"],
         "queries": int(queries),

@@ -10,7 +10,7 @@ import re
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from streams.settings import Settings
 
 DIRECT = "SELECT balance, version, unlimited FROM accounts WHERE user_id = $1"
 POOL_SIZE = 8
+GC_THRESHOLDS = (100_000, 20, 50)
+"""As in a worker; the same for both."""
 _SAMPLES = ("samples", "behind_samples", "stale_samples", "wrong_samples", "queries")
 
 
@@ -97,11 +99,11 @@ class Bench:
         await read_closed_loop(self._picks(rng, options.warm_up), options.readers, through_the_cache, warming)
         measured: dict[str, Any] = {"records": {"warm_up": warming, "cached": cached_record, "direct": direct_record}}
         measured["cold_misses"] = credits.counts.misses
-        before, queries = credits.counts.misses, _own_queries()
+        before, queries = replace(credits.counts), _own_queries()
         picks = self._picks(rng, options.reads)
         measured["cached"] = await self._full_speed("through the cache", picks, through_the_cache, cached_record)
-        measured["misses"] = credits.counts.misses - before
-        measured["fallbacks"] = credits.counts.fallbacks
+        for name in ("hits", "misses", "fallbacks", "renewals"):
+            measured[name] = getattr(credits.counts, name) - getattr(before, name)
         measured["queries"] = _own_queries() - queries
         picks = self._picks(rng, options.direct_reads)
         measured["direct"] = await self._full_speed("straight from Postgres", picks, direct, direct_record)
@@ -114,6 +116,7 @@ class Bench:
     async def _full_speed(self, what: str, picks: list[int], read: Read, record: Record) -> dict[str, float]:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         servers = {name: _used_s(pid) for name, pid in self._pids.items()}
         used_s, began_s = time.process_time(), time.perf_counter()
         await read_closed_loop(picks, self._options.readers, read, record)

@@ -19,6 +19,8 @@ from models.requests import Unreadable, read_object
 TTL_MS = 30_000
 TTL_JITTER_MS = 3_000
 """Entries that were filled together should not expire together."""
+RENEW_AGE_S = 20.0
+"""A reader who gets an older balance has it renewed, so that what is read often never expires."""
 LATE_MS = 5_000
 """An event that is older when it comes drops what it would have changed: more events are surely on their way.
 
@@ -93,6 +95,11 @@ def ttl_ms(chance: float) -> int:
 def is_usable(held: CreditReading | None, floor: int) -> TypeGuard[CreditReading]:
     """Whether a reader who must not see less than version `floor` may have what the cache holds."""
     return held is not None and held.version >= floor
+
+
+def is_due(held: CreditReading) -> bool:
+    """Whether Postgres should be asked again while readers may still have this."""
+    return held.age_s > RENEW_AGE_S
 
 
 def newest(stored: CreditReading, held: CreditReading) -> CreditReading:

@@ -159,6 +159,21 @@ async def test_a_lease_is_good_for_one_fill(cache: CreditCache, server: redis.as
     assert await held_version(cache) is None
 
 
+async def test_the_same_version_is_renewed_under_a_lease_only(cache: CreditCache, server: redis.asyncio.Redis) -> None:
+    balance = Balance("ada", 5, 2, False)
+    (token,) = await cache.claim([("ada", 0)])
+    assert isinstance(token, str)
+    await cache.fill([Fill(token, balance, 1.0)])
+    await server.pexpire("credits:ada", 10_000)
+    (unclaimed,) = await cache.fill([Fill(token, balance, 0.0)])
+    assert isinstance(unclaimed, CreditReading)
+    assert await server.pttl("credits:ada") <= 10_000
+    (token,) = await cache.claim([("ada", 3)])
+    assert isinstance(token, str)
+    assert await cache.fill([Fill(token, balance, 0.0)]) == [True]
+    assert await server.pttl("credits:ada") > 20_000
+
+
 async def test_a_lease_ends_by_itself(cache: CreditCache, server: redis.asyncio.Redis) -> None:
     (token,) = await cache.claim([("ada", 0)])
     assert 0 < await server.pttl("credits-lease:ada") <= 5_000

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from adapters.credit_cache import USERS_PER_CALL, CreditCache
 from adapters.credit_reads import CreditReads, Gate
-from models.caching import TTL_JITTER_MS, TTL_MS
+from models.caching import RENEW_AGE_S, TTL_JITTER_MS, TTL_MS
 from models.errors import Unavailable
 from tests.cache.accounts import Accounts, event_of
 from tests.support.waiting import eventually
@@ -72,6 +72,50 @@ async def test_the_age_grows_from_when_it_was_true(accounts: Accounts, credits: 
         return (await credits.read("ada")).age_s > 0.05
 
     await eventually(is_older)
+
+
+async def test_what_is_read_on_is_renewed_before_it_expires(
+    cache: CreditCache, accounts: Accounts, credits: CreditReads, redis_url: str
+) -> None:
+    await accounts.move("ada", 10)
+    await credits.read("ada")
+    async with redis.asyncio.from_url(redis_url) as server:
+        await server.hincrby("credits:ada", "at_ms", -int(RENEW_AGE_S * 1000) - 1)
+        await server.pexpire("credits:ada", 10_000)
+        readings = await asyncio.gather(*(credits.read("ada") for _ in range(100)))
+        assert {reading.from_cache for reading in readings} == {True}
+
+        async def is_renewed() -> bool:
+            return (await credits.read("ada")).age_s < RENEW_AGE_S
+
+        await eventually(is_renewed)
+        assert await server.pttl("credits:ada") > 20_000
+    assert accounts.loads == [["ada"]] * 2
+    assert (credits.counts.misses, credits.counts.renewals) == (1, 1)
+
+
+async def test_a_renewal_that_cannot_be_made_disturbs_nobody(
+    cache: CreditCache, accounts: Accounts, redis_url: str
+) -> None:
+    tries = 0
+
+    async def load(user_ids):  # type: ignore[no-untyped-def]
+        nonlocal tries
+        tries += 1
+        if tries > 1:
+            raise Unavailable("Postgres", "it is away")
+        return await accounts.load(user_ids)
+
+    credits = CreditReads(cache, load)
+    await credits.read("ada")
+    async with redis.asyncio.from_url(redis_url) as server:
+        await server.hincrby("credits:ada", "at_ms", -int(RENEW_AGE_S * 1000) - 1)
+
+    async def was_tried_twice() -> bool:
+        return (await credits.read("ada")).from_cache and tries == 3
+
+    await eventually(was_tried_twice)
+    await credits.close()
 
 
 async def test_a_thousand_readers_of_one_missing_user_are_one_query(accounts: Accounts, credits: CreditReads) -> None:

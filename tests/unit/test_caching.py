@@ -6,12 +6,14 @@ import json
 
 from models.caching import (
     LATE_MS,
+    RENEW_AGE_S,
     TTL_JITTER_MS,
     TTL_MS,
     Breaker,
     CreditReading,
     Floors,
     digest,
+    is_due,
     is_usable,
     newest,
     ttl_ms,
@@ -52,6 +54,12 @@ def test_what_cannot_be_read_is_a_dead_letter_and_a_tombstone_is_nothing() -> No
 def test_a_held_balance_is_usable_from_its_version_down() -> None:
     assert [is_usable(reading(3), floor) for floor in (0, 3, 4)] == [True, True, False]
     assert not is_usable(None, 0)
+
+
+def test_an_old_entry_is_due_while_there_is_time_left_to_renew_it() -> None:
+    due = [is_due(reading(3)._replace(age_s=age_s)) for age_s in (0.0, RENEW_AGE_S, RENEW_AGE_S + 0.1)]
+    assert due == [False, False, True]
+    assert RENEW_AGE_S * 1000 < TTL_MS
 
 
 def test_the_later_of_two_balances_is_shown_and_postgres_if_they_are_the_same() -> None:
