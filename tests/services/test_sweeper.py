@@ -170,9 +170,9 @@ class Stalling(ObjectBlobs):
         await self._stall("delete")
         await super().delete(key)
 
-    async def modified_at(self, key: str) -> Any:
-        await self._stall("modified_at")
-        return await super().modified_at(key)
+    async def stat(self, key: str) -> Any:
+        await self._stall("stat")
+        return await super().stat(key)
 
 
 class Again:
@@ -241,7 +241,7 @@ async def test_what_is_stored_again_just_before_it_is_deleted_is_stored_once_mor
 
 async def test_what_is_stored_again_before_the_last_look_is_not_deleted(again: Again) -> None:
     world = again.world
-    blobs, sweeper = await again.begin_sweep("modified_at")
+    blobs, sweeper = await again.begin_sweep("stat")
     await again.request("r1")
     async with world.running(world.keeper()):
         await until(again.is_put_off, "the keeper waits for the sweep")
@@ -320,7 +320,7 @@ async def test_storing_deleting_and_sweeping_the_same_pictures_never_leaves_a_ro
         monkeypatch.setattr(f"{module}.FOLDER_COUNT", len(folders))
     monkeypatch.setattr("services.runner.BUSY_S", 0.001)
     monkeypatch.setattr("services.keeper.retry_delay_s", lambda *_: 0.02)
-    for name in ("delete", "modified_at", "put"):
+    for name in ("delete", "stat", "put"):
         monkeypatch.setattr(ObjectBlobs, name, _dawdling(getattr(ObjectBlobs, name), rng))
     swept = _swept()
     sweepers = [Sweeper(world.pool, world.blobs, grace_s=0.0, skew_s=0.05, every_s=0.0, flight_s=5.0) for _ in range(2)]
