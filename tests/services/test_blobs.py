@@ -12,40 +12,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from adapters.blobs import FILE_PART_BYTES, ObjectBlobs, Span, open_blobs
 from models.errors import BadSetting, Unavailable
 from streams.settings import load_settings
-from tests.conftest import free_port
-
-BUCKET = "darkroom-tests"
-
-
-@pytest.fixture(scope="module")
-def s3_url() -> Iterator[str]:
-    """An S3-compatible server with an empty bucket."""
-    port = free_port()
-    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
-    server.start()
-    try:
-        url = f"http://127.0.0.1:{port}"
-        httpx.put(f"{url}/{BUCKET}").raise_for_status()
-        yield url
-    finally:
-        server.stop()
+from tests.support.s3 import BUCKET, s3_variables
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, s3_url: str) -> None:
-    """What an operator sets for a server of their own."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_url,
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_REGION": "us-east-1",
-    }.items():
+    for name, value in s3_variables(s3_url).items():
         monkeypatch.setenv(name, value)
 
 

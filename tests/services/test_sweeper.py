@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from adapters.blobs import ObjectBlobs
+from adapters.blobs import ObjectBlobs, open_blobs
 from adapters.gallery import delete_output
 from adapters.sweeps import claim_round, read_mark
 from models.errors import Unavailable
@@ -20,6 +20,7 @@ from models.sweeping import FOLDER_COUNT, folder_at, folder_of
 from services.metrics import OBJECTS_SWEPT
 from services.sweeper import Sweeper
 from tests.gallery.conftest import add_picture, add_video
+from tests.support.s3 import BUCKET, s3_variables
 
 from .test_keeper import ends, make_outputs
 from .world import World, until
@@ -87,6 +88,21 @@ async def test_what_a_row_has_stays(world: World, root: Path) -> None:
     await sweep(world, "images/ab", "thumbnails/ab", "videos/ab")
     assert await keys(world) == kept
     assert (await read_mark(world.pool)).began_at_s is None
+
+
+async def test_a_bucket_is_swept_like_a_folder(
+    world: World, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_variables(s3_url).items():
+        monkeypatch.setenv(name, value)
+    world.blobs = open_blobs(f"s3://{BUCKET}/{tmp_path.name}")
+    for sha in SHAS[:3]:
+        await world.blobs.put(f"images/ab/{sha}.jpg", b"x")
+    await add_picture(world.pool, "p-0", sha256=SHAS[1])
+    await sweep(world, "images/ab")
+    assert len(await keys(world)) == 3
+    await sweep(world, "images/ab", grace_s=0.0, skew_s=0.0)
+    assert await keys(world) == [f"images/ab/{SHAS[1]}.jpg"]
 
 
 async def test_what_is_not_ours_is_left_alone(world: World, root: Path) -> None:
