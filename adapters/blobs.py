@@ -36,8 +36,8 @@ class Blobs(Protocol):
     async def get(self, key: str) -> bytes | None:
         """An object's bytes; None if there is none."""
 
-    async def open(self, key: str) -> OpenBlob | None:
-        """An object to be read in parts; None if there is none."""
+    async def open(self, key: str, span: Span | None = None) -> OpenBlob | None:
+        """An object, or a span of it, to be read in parts; None if there is none."""
 
     async def exists(self, key: str) -> bool:
         """Whether there is such an object."""
@@ -45,27 +45,35 @@ class Blobs(Protocol):
     async def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 
-    async def modified_at(self, key: str) -> datetime | None:
-        """When an object was last put, by the store's clock; None if there is none."""
+    async def stat(self, key: str) -> Listed | None:
+        """What a list would say of an object; None if there is none."""
 
     def list(self, prefix: str) -> AsyncIterator[Listed]:
         """The objects below a prefix (whole path segments), in no particular order."""
 
 
 class Listed(NamedTuple):
-    """An object in a list."""
+    """An object in a list. `modified_at` is when it was last put, by the store's clock."""
 
     key: str
     size_bytes: int
     modified_at: datetime
 
 
+class Span(NamedTuple):
+    """The bytes from `begin` up to but without `end`, within the object and not empty."""
+
+    begin: int
+    end: int
+
+
 class OpenBlob:
-    """An object about to be read."""
+    """An object about to be read. `size_bytes` is what is to come."""
 
     def __init__(self, result: obstore.GetResult) -> None:
         self._result = result
-        self.size_bytes: int = result.meta["size"]
+        begin, end = result.range
+        self.size_bytes = end - begin
 
     async def parts(self) -> AsyncIterator[bytes]:
         """The bytes, in parts of about CHUNK_BYTES. Raises Unavailable."""
@@ -105,27 +113,29 @@ class ObjectBlobs:
                 except FileNotFoundError:
                     return None
 
-    async def open(self, key: str) -> OpenBlob | None:
+    async def open(self, key: str, span: Span | None = None) -> OpenBlob | None:
         """See Blobs."""
         with _mapped_errors():
             async with asyncio.timeout(OPERATION_TIMEOUT_S):
                 try:
-                    return OpenBlob(await obstore.get_async(self._store, key))
+                    options: obstore.GetOptions = {} if span is None else {"range": (span.begin, span.end)}
+                    return OpenBlob(await obstore.get_async(self._store, key, options=options))
                 except FileNotFoundError:
                     return None
 
     async def exists(self, key: str) -> bool:
         """See Blobs."""
-        return await self.modified_at(key) is not None
+        return await self.stat(key) is not None
 
-    async def modified_at(self, key: str) -> datetime | None:
+    async def stat(self, key: str) -> Listed | None:
         """See Blobs."""
         with _mapped_errors():
             async with asyncio.timeout(OPERATION_TIMEOUT_S):
                 try:
-                    return (await obstore.head_async(self._store, key))["last_modified"]
+                    found = await obstore.head_async(self._store, key)
                 except FileNotFoundError:
                     return None
+                return Listed(key, found["size"], found["last_modified"])
 
     async def delete(self, key: str) -> None:
         """See Blobs."""

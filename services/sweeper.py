@@ -112,7 +112,8 @@ class Sweeper:
 
     async def _put_at(self, key: str) -> datetime | None:
         async with self._calls:
-            return await self._blobs.modified_at(key)
+            found = await self._blobs.stat(key)
+            return None if found is None else found.modified_at
 
     async def _delete(self, key: str) -> None:
         async with self._calls:

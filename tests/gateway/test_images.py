@@ -14,6 +14,7 @@ from .conftest import client_of
 
 SHA = "ab" + "c" * 62
 KEY = f"images/ab/{SHA}.jpg"
+VIDEO = f"videos/ab/{SHA}.mp4"
 DATA = bytes(range(256)) * 3000
 
 
@@ -21,6 +22,7 @@ DATA = bytes(range(256)) * 3000
 async def pictures(offline_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     blobs = open_blobs(offline_settings.blob_location)
     await blobs.put(KEY, DATA)
+    await blobs.put(VIDEO, DATA)
     await blobs.put(f"thumbnails/ab/{SHA}.webp", b"small")
     await blobs.put("secrets/ab/key.jpg", b"private")
     async with client_of(offline_settings) as client:
@@ -55,6 +57,54 @@ async def test_the_head_of_a_picture_has_no_body(pictures: httpx.AsyncClient) ->
     response = await pictures.head(f"/v1/images/{KEY}")
     assert (response.status_code, response.content) == (200, b"")
     assert response.headers["content-length"] == str(len(DATA))
+
+
+@pytest.mark.parametrize(
+    ("asked", "begin", "end"),
+    [
+        ("bytes=0-99", 0, 100),
+        ("bytes=0-0", 0, 1),
+        ("bytes=700000-", 700_000, len(DATA)),
+        ("bytes=-100", len(DATA) - 100, len(DATA)),
+        ("bytes=-9999999", 0, len(DATA)),
+        ("bytes=767999-9999999", 767_999, len(DATA)),
+    ],
+)
+async def test_a_range_comes_alone(pictures: httpx.AsyncClient, asked: str, begin: int, end: int) -> None:
+    response = await pictures.get(f"/v1/images/{VIDEO}", headers={"range": asked})
+    assert (response.status_code, response.content) == (206, DATA[begin:end])
+    assert response.headers["content-range"] == f"bytes {begin}-{end - 1}/{len(DATA)}"
+    assert response.headers["content-length"] == str(end - begin)
+    assert response.headers["content-type"] == "video/mp4"
+    assert response.headers["accept-ranges"] == "bytes"
+
+
+@pytest.mark.parametrize("asked", ["bytes=768000-", "bytes=9999999-99999999", "bytes=-0"])
+async def test_a_range_that_is_not_there_is_told_so(pictures: httpx.AsyncClient, asked: str) -> None:
+    response = await pictures.get(f"/v1/images/{VIDEO}", headers={"range": asked})
+    assert (response.status_code, response.content) == (416, b"")
+    assert response.headers["content-range"] == f"bytes */{len(DATA)}"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=5-4", "bytes=-", "bytes=0-1,5-6", "items=0-1", "bytes=a-b", "", "bytes=0-1\u0662", f"bytes=0-{10**20}"],
+)
+async def test_a_range_that_makes_no_sense_is_answered_whole(pictures: httpx.AsyncClient, asked: str) -> None:
+    response = await pictures.get(f"/v1/images/{VIDEO}", headers={"range": asked.encode()})
+    assert (response.status_code, response.content) == (200, DATA)
+
+
+async def test_a_range_of_another_content_is_answered_whole(pictures: httpx.AsyncClient) -> None:
+    etag = (await pictures.head(f"/v1/images/{VIDEO}")).headers["etag"]
+    for known, status in ((etag, 206), ('"other"', 200)):
+        response = await pictures.get(f"/v1/images/{VIDEO}", headers={"range": "bytes=0-9", "if-range": known})
+        assert response.status_code == status
+
+
+async def test_a_range_of_nothing_is_not_found(pictures: httpx.AsyncClient) -> None:
+    response = await pictures.get(f"/v1/images/videos/ab/{SHA}.webm", headers={"range": "bytes=0-9"})
+    assert response.status_code == 404
 
 
 @pytest.mark.parametrize(

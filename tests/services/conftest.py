@@ -9,7 +9,9 @@ import pytest
 
 from devstack.emulator.options import EmulatorOptions
 from devstack.emulator.server import running_emulator
+from tests.conftest import free_port
 from tests.services.world import World, world_on
+from tests.support.s3 import s3_server
 
 QUICK = EmulatorOptions(
     latency_min_s=0.0,
@@ -28,6 +30,13 @@ QUICK = EmulatorOptions(
 @pytest.fixture
 def emulator_url() -> Iterator[str]:
     with running_emulator(QUICK) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    """An S3-compatible server with an empty bucket."""
+    with s3_server(free_port()) as url:
         yield url
 
 

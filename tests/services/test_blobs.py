@@ -12,40 +12,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
-from adapters.blobs import FILE_PART_BYTES, ObjectBlobs, open_blobs
+from adapters.blobs import FILE_PART_BYTES, ObjectBlobs, Span, open_blobs
 from models.errors import BadSetting, Unavailable
 from streams.settings import load_settings
-from tests.conftest import free_port
-
-BUCKET = "darkroom-tests"
-
-
-@pytest.fixture(scope="module")
-def s3_url() -> Iterator[str]:
-    """An S3-compatible server with an empty bucket."""
-    port = free_port()
-    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
-    server.start()
-    try:
-        url = f"http://127.0.0.1:{port}"
-        httpx.put(f"{url}/{BUCKET}").raise_for_status()
-        yield url
-    finally:
-        server.stop()
+from tests.support.s3 import BUCKET, s3_variables
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, s3_url: str) -> None:
-    """What an operator sets for a server of their own."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_url,
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_REGION": "us-east-1",
-    }.items():
+    for name, value in s3_variables(s3_url).items():
         monkeypatch.setenv(name, value)
 
 
@@ -111,14 +87,26 @@ async def test_a_list_is_whole_however_long(blobs: ObjectBlobs) -> None:
     assert found == {f"images/ab/{number}": number for number in range(1100)}
 
 
-async def test_when_an_object_was_put_is_known(blobs: ObjectBlobs) -> None:
-    assert await blobs.modified_at("images/ab/1") is None
+async def test_when_an_object_was_put_and_how_large_it_is_is_known(blobs: ObjectBlobs) -> None:
+    assert await blobs.stat("images/ab/1") is None
     before = datetime.now(UTC) - timedelta(seconds=1)  # S3 tells whole seconds
     await blobs.put("images/ab/1", b"one")
-    at = await blobs.modified_at("images/ab/1")
-    assert at is not None
-    assert before <= at <= datetime.now(UTC)
-    assert [listed.modified_at async for listed in blobs.list("images")] == [at]
+    found = await blobs.stat("images/ab/1")
+    assert found is not None
+    assert (found.key, found.size_bytes) == ("images/ab/1", 3)
+    assert before <= found.modified_at <= datetime.now(UTC)
+    assert [listed async for listed in blobs.list("images")] == [found]
+
+
+@pytest.mark.parametrize("span", [Span(0, 1), Span(0, 1000), Span(999, 1000), Span(17, 600)])
+async def test_a_span_of_an_object_can_be_read(blobs: ObjectBlobs, span: Span) -> None:
+    data = random.Random(1).randbytes(1000)
+    await blobs.put("videos/ab/1", data)
+    opened = await blobs.open("videos/ab/1", span)
+    assert opened is not None
+    assert opened.size_bytes == span.end - span.begin
+    assert b"".join([part async for part in opened.parts()]) == data[span.begin : span.end]
+    assert await blobs.open("videos/ab/2", span) is None
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1000, 2 * FILE_PART_BYTES + 17])

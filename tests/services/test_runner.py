@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 
+from adapters.blobs import open_blobs
 from adapters.postgres import close_pool, open_pool
 from models.errors import Unavailable
 from models.facts import read_prediction
@@ -141,5 +143,31 @@ async def test_the_fulfilment_services_publish_to_kafka_and_stop_in_time(
     finally:
         running.cancel()
         await consumer.stop()
+        await publisher.close()
+        await close_pool(pool)
+
+
+async def test_the_fulfilment_services_sweep_what_nobody_has(settings: Settings, world: World) -> None:
+    settings = settings.model_copy(update={"replicate_base_url": world.emulator_url, "replicate_api_token": "r8_x"})
+    blobs = open_blobs(settings.blob_location)
+    old, young = f"images/00/{0:064x}.jpg", f"images/00/{1:064x}.jpg"
+    for key, age_s in ((old, 25 * 3600), (young, 23 * 3600)):
+        await blobs.put(key, b"x")
+        os.utime(f"{settings.blob_location}/{key}", (time.time() - age_s,) * 2)
+    pool = await open_pool(settings.require("postgres"), size_max=4, application="test")
+    publisher = Publisher(settings.require("kafka"), client_id="test", topic_prefix=settings.topic_prefix)
+    stop = asyncio.Event()
+    running = asyncio.create_task(run_services(settings, pool, publisher, stop))
+    try:
+
+        async def is_swept() -> bool:
+            return not await blobs.exists(old)
+
+        await until(is_swept, "the orphan is gone")
+        assert await blobs.exists(young)
+        stop.set()
+        await running
+    finally:
+        running.cancel()
         await publisher.close()
         await close_pool(pool)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from adapters.blobs import ObjectBlobs
+from adapters.blobs import ObjectBlobs, open_blobs
 from adapters.gallery import delete_output
 from adapters.sweeps import claim_round, read_mark
 from models.errors import Unavailable
@@ -20,6 +20,7 @@ from models.sweeping import FOLDER_COUNT, folder_at, folder_of
 from services.metrics import OBJECTS_SWEPT
 from services.sweeper import Sweeper
 from tests.gallery.conftest import add_picture, add_video
+from tests.support.s3 import BUCKET, s3_variables
 
 from .test_keeper import ends, make_outputs
 from .world import World, until
@@ -87,6 +88,21 @@ async def test_what_a_row_has_stays(world: World, root: Path) -> None:
     await sweep(world, "images/ab", "thumbnails/ab", "videos/ab")
     assert await keys(world) == kept
     assert (await read_mark(world.pool)).began_at_s is None
+
+
+async def test_a_bucket_is_swept_like_a_folder(
+    world: World, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_variables(s3_url).items():
+        monkeypatch.setenv(name, value)
+    world.blobs = open_blobs(f"s3://{BUCKET}/{tmp_path.name}")
+    for sha in SHAS[:3]:
+        await world.blobs.put(f"images/ab/{sha}.jpg", b"x")
+    await add_picture(world.pool, "p-0", sha256=SHAS[1])
+    await sweep(world, "images/ab")
+    assert len(await keys(world)) == 3
+    await sweep(world, "images/ab", grace_s=0.0, skew_s=0.0)
+    assert await keys(world) == [f"images/ab/{SHAS[1]}.jpg"]
 
 
 async def test_what_is_not_ours_is_left_alone(world: World, root: Path) -> None:
@@ -170,9 +186,9 @@ class Stalling(ObjectBlobs):
         await self._stall("delete")
         await super().delete(key)
 
-    async def modified_at(self, key: str) -> Any:
-        await self._stall("modified_at")
-        return await super().modified_at(key)
+    async def stat(self, key: str) -> Any:
+        await self._stall("stat")
+        return await super().stat(key)
 
 
 class Again:
@@ -241,7 +257,7 @@ async def test_what_is_stored_again_just_before_it_is_deleted_is_stored_once_mor
 
 async def test_what_is_stored_again_before_the_last_look_is_not_deleted(again: Again) -> None:
     world = again.world
-    blobs, sweeper = await again.begin_sweep("modified_at")
+    blobs, sweeper = await again.begin_sweep("stat")
     await again.request("r1")
     async with world.running(world.keeper()):
         await until(again.is_put_off, "the keeper waits for the sweep")
@@ -320,7 +336,7 @@ async def test_storing_deleting_and_sweeping_the_same_pictures_never_leaves_a_ro
         monkeypatch.setattr(f"{module}.FOLDER_COUNT", len(folders))
     monkeypatch.setattr("services.runner.BUSY_S", 0.001)
     monkeypatch.setattr("services.keeper.retry_delay_s", lambda *_: 0.02)
-    for name in ("delete", "modified_at", "put"):
+    for name in ("delete", "stat", "put"):
         monkeypatch.setattr(ObjectBlobs, name, _dawdling(getattr(ObjectBlobs, name), rng))
     swept = _swept()
     sweepers = [Sweeper(world.pool, world.blobs, grace_s=0.0, skew_s=0.05, every_s=0.0, flight_s=5.0) for _ in range(2)]

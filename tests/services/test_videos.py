@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import random
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
+from adapters.blobs import open_blobs
+from adapters.downloads import Downloads
 from adapters.spool import BUFFER_BYTES, Spool
 from adapters.videos import read_video
 from models.pictures import OutputLost, Video
@@ -121,3 +126,37 @@ async def test_a_spool_gives_back_what_it_took() -> None:
         assert file.read() == data
     assert (sha256, spool.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
     assert file.closed
+
+
+async def test_a_large_video_is_never_in_memory_whole(tmp_path: Path) -> None:
+    frames = 48 << 20
+    head = mp4(content=b"")[:-8] + (frames + 8).to_bytes(4, "big") + b"mdat"
+    part = random.Random(1).randbytes(1 << 20)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        length = f"content-length: {len(head) + frames}"
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: video/mp4\r\n{length}\r\n\r\n".encode() + head)
+        for _ in range(frames // len(part)):
+            writer.write(part)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    downloads, blobs = Downloads(allowed_hosts=("127.0.0.1",)), open_blobs(str(tmp_path / "blobs"))
+    tracemalloc.start()
+    try:
+        async with Spool() as spool:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.mp4"
+            await downloads.video(url, spool.take)
+            file, sha256 = await spool.whole()
+            video = read_video(file, spool.size_bytes, sha256)
+            await blobs.put_file(video.key, file)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        server.close()
+        await downloads.close()
+    assert peak_bytes < 16 << 20
+    assert (tmp_path / "blobs" / video.key).stat().st_size == len(head) + frames
+    assert (video.width, video.height) == (640, 360)
