@@ -10,7 +10,8 @@ import pytest
 from models.cancelling import Stopping
 from models.errors import ProviderBusy
 from models.facts import PredictionUpdated
-from models.provider_work import TRAININGS
+from models.provider_work import TRAININGS, Model, Work, updated, webhook_url
+from models.requests import Options
 from models.settlement import Ended
 from streams.facts import FactPublisher
 
@@ -107,6 +108,34 @@ async def test_a_run_that_announces_itself_after_the_cancel_is_stopped(world: Wo
         await FactPublisher(world.publisher, "gateway").prediction(said)
         await ends(world, "cancelled")
     assert await status_there(world) == "canceled"
+    await assert_cancelled(world)
+
+
+async def test_a_run_that_announces_itself_after_its_request_has_ended_is_stopped(world: World) -> None:
+    await world.queue("u1", "r1", prompt=STUCK)
+    await world.cancel("u1", "r1")
+    work = Work("u1", "r1", "maya.image", STUCK, Options(), Model("emulator/flux"))
+    body = await world.provider.create(work, webhook_url("http://127.0.0.1:9", work))
+    for _ in range(2):
+        await FactPublisher(world.publisher, "gateway").prediction(updated(work, body, "webhook"))
+    cancel, asked = world.provider.cancel, 0
+
+    async def fail_once(*given: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise ProviderBusy("it does not answer, says the test")
+        await cancel(*given)
+
+    world.provider.cancel = fail_once  # type: ignore[method-assign]
+
+    async def is_forgotten() -> bool:
+        return await world.pool.fetchval("SELECT count(*) FROM stray_runs") == 0
+
+    async with world.running(world.reconciler()):
+        await until(is_forgotten, "the run is stopped")
+    assert await status_there(world) == "canceled"
+    assert asked == 2
     await assert_cancelled(world)
 
 
