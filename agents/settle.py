@@ -3,7 +3,7 @@
 Reads:      predictions.updated.v1
 Writes:     generations.failed.v1, generations.completed.v1 (of trainings), credits.changed.v1, dead-letters.v1
 Guarantees: a request ends once and is refunded once, however often, late or out of order facts arrive; a user's model
-            is that of the user's latest training, whichever ends first.
+            is that of the user's latest training, whichever ends first; a run that no request waits for is stopped.
 Fails:      unreadable facts, and facts about requests that were never admitted, go to the dead letters.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from adapters.books import lock_accounts, write_entries
 from adapters.generations import lock_generations, write_settled
 from adapters.postgres import Connection
+from adapters.strays import write_strays
 from adapters.user_models import write_user_models
 from models import settlement, topics
 from models.facts import PredictionUpdated, read_prediction
@@ -46,6 +47,7 @@ class SettleStep:
         decisions, effects = settlement.decide(batch.inputs, facts)
         await write_settled(connection, effects.generations.values())
         await write_user_models(connection, effects.models.values())
+        await write_strays(connection, effects.strays.values())
         await write_entries(connection, effects.entries, effects.accounts.values())
         return decisions, max(batch.clock_ms, batch.records[-1].timestamp)
 

@@ -81,14 +81,17 @@ def shortened_prediction(body: dict[str, Any]) -> dict[str, Any]:
     if isinstance(kept.get("error"), str):
         kept["error"] = kept["error"][:2000]
     if len(msgspec.json.encode(kept)) > PREDICTION_BYTES_MAX:
-        # What succeeded must stay a success: addresses are kept, pictures written into the body are not.
+        # What succeeded must stay a success: addresses and a version are kept, pictures written into the body are not.
         output = kept.get("output")
+        version = output.get("version") if isinstance(output, dict) else None
         urls = [url for url in output if isinstance(url, str)] if isinstance(output, list) else [output]
         kept = {
             "id": str(kept.get("id", ""))[:128],
             "status": str(kept.get("status", ""))[:32],
             "output": [url for url in urls if isinstance(url, str) and len(url) <= OUTPUT_URL_CHARACTERS_MAX][:16],
         }
+        if isinstance(version, str):
+            kept["output"] = {"version": version[:OUTPUT_URL_CHARACTERS_MAX]}
     return kept
 
 

@@ -86,7 +86,12 @@ class Work(msgspec.Struct, frozen=True):
     @property
     def collection(self) -> str:
         """Where the provider keeps its run: PREDICTIONS or TRAININGS."""
-        return TRAININGS if self.kind is Kind.TRAINING else PREDICTIONS
+        return collection_of(self.operation)
+
+
+def collection_of(operation_name: str) -> str:
+    """Where the provider keeps this operation's runs."""
+    return TRAININGS if kind_of(operation_name) is Kind.TRAINING else PREDICTIONS
 
 
 def seed_of(work: Work) -> int:

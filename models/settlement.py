@@ -12,9 +12,10 @@ import msgspec
 
 from models.accounts import Account, Cause, CreditsChanged, LedgerEntry, charge_reference, credits_changed
 from models.facts import PredictionUpdated
-from models.lifecycle import Effect, Event, State, Transition, event_of_status, transition
+from models.lifecycle import ENDED, Effect, Event, State, Transition, event_of_status, transition
 from models.operations import Kind, kind_of
 from models.outputs import EventStamp, Output, Record, dead_letter
+from models.provider_work import collection_of
 from models.requests import Options, Unreadable
 from models.topics import CREDITS, FAILED
 from models.training import Trained, UserModel, render_completed, trigger_word_of, version_trained
@@ -93,14 +94,24 @@ class Facts:
     generations: dict[tuple[str, str], Generation]
 
 
+class StrayRun(msgspec.Struct, frozen=True):
+    """A run that nobody waits for: its request has ended without it, or has another. `collection` is the provider's."""
+
+    prediction_id: str
+    collection: str
+    user_id: str
+    request_id: str
+
+
 @dataclass(slots=True)
 class Effects:
-    """Changed generations, ledger entries, accounts, and the models that users have now."""
+    """Changed generations, ledger entries, accounts, the models that users have now, and runs to be stopped."""
 
     generations: dict[tuple[str, str], Generation] = field(default_factory=dict)
     entries: list[LedgerEntry] = field(default_factory=list)
     accounts: dict[str, Account] = field(default_factory=dict)
     models: dict[str, UserModel] = field(default_factory=dict)
+    strays: dict[str, StrayRun] = field(default_factory=dict)
 
 
 def decide(inputs: Sequence[Input], facts: Facts) -> tuple[list[Decision], Effects]:
@@ -121,9 +132,11 @@ def _decide_one(fact: Input, facts: Facts, effects: Effects) -> Decision:
     generation = facts.generations.get((fact.user_id, fact.request_id))
     if generation is None:
         return Dead("unknown_request", f"no request {fact.request_id} of {fact.user_id} was admitted")
+    event = _event_behind(fact, generation)
+    if event is Event.STARTED:
+        _watch_for_stray(fact, generation, effects)
     if generation.prediction_id and fact.prediction_id and generation.prediction_id != fact.prediction_id:
         return Nothing()
-    event = _event_behind(fact, generation)
     led = transition(generation.state, event) if event is not None else None
     if led is None:
         return Nothing()
@@ -137,6 +150,15 @@ def _decide_one(fact: Input, facts: Facts, effects: Effects) -> Decision:
     if not led.refunds:
         return Moved()
     return end(generation, led, facts.accounts, effects)
+
+
+def _watch_for_stray(fact: PredictionUpdated, generation: Generation, effects: Effects) -> None:
+    """Such as a creation that was so long on its way that the request was given up or tried again."""
+    is_its_own = fact.prediction_id == generation.prediction_id
+    if fact.prediction_id and not is_its_own and (generation.prediction_id or generation.state in ENDED):
+        collection = collection_of(generation.operation)
+        stray = StrayRun(fact.prediction_id, collection, generation.user_id, generation.request_id)
+        effects.strays[stray.prediction_id] = stray
 
 
 def _event_behind(fact: PredictionUpdated, generation: Generation) -> Event | None:

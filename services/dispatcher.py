@@ -2,7 +2,7 @@
 
 The provider has no idempotency key, so: commit the intent, POST once, commit the prediction id, publish the fact.
 A request whose answer is lost stays `submitting`; the reconciler finds its run, or queues it again when it is
-certain that there is none.
+certain that there is none. Once an hour's runs are used up, over all workers, the queue is held.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 With a prediction id the run's status is read and published; a run that its user has cancelled is stopped before.
 Without one the provider's list is searched: a run that is found is adopted; only a search that was complete and found
-nothing lets the request be tried again.
+nothing lets the request be tried again. A run that no request waits for is stopped.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import structlog
 
 from adapters.postgres import Pool, transaction
 from adapters.provider import Provider
+from adapters.strays import claim_strays, forget_stray
 from adapters.work import (
     claim_given_up,
     claim_overdue,
@@ -44,6 +45,7 @@ from models.provider_work import (
     tells_nothing_new,
     updated,
 )
+from models.settlement import StrayRun
 from services.hands import Hands
 from services.metrics import (
     PROVIDER_CALLS,
@@ -200,12 +202,23 @@ class Reconciler:
     async def _stop(self, work: Work) -> None:
         """Cancel a run; one that is over stays as it is, and one that goes on is stopped again at the next look."""
         assert work.prediction_id is not None
+        await self._cancel(work.prediction_id, work.collection)
+
+    async def _stop_stray(self, stray: StrayRun) -> None:
+        log.warning("run not needed", user=stray.user_id, request=stray.request_id, prediction=stray.prediction_id)
+        if await self._cancel(stray.prediction_id, stray.collection):
+            await forget_stray(self._pool, stray)
+
+    async def _cancel(self, prediction_id: str, collection: str) -> bool:
+        """Whether the provider has answered, be it that there is no such run."""
         try:
-            await self._provider.cancel(work.prediction_id, work.collection)
-            RUNS_STOPPED.labels("asked").inc()
+            await self._provider.cancel(prediction_id, collection)
         except ProviderError as error:
             RUNS_STOPPED.labels(error.code).inc()
-            log.warning("run not cancelled", prediction=work.prediction_id, why=str(error))
+            log.warning("run not cancelled", prediction=prediction_id, why=str(error))
+            return isinstance(error, ProviderRefused)
+        RUNS_STOPPED.labels("asked").inc()
+        return True
 
     async def _keep_house(self) -> None:
         now = time.monotonic()
@@ -214,7 +227,8 @@ class Reconciler:
             works = await claim_given_up(
                 self._pool, wanted=AT_ONCE_MAX, look_after_s=self._poll_after_s, deadlines_s=self._deadlines_s
             )
-            await _all(self._give_up(work) for work in works)
+            strays = await claim_strays(self._pool, wanted=AT_ONCE_MAX, look_after_s=self._poll_after_s)
+            await _all([*(self._give_up(work) for work in works), *(self._stop_stray(stray) for stray in strays)])
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_S
             await forget_service(self._pool)

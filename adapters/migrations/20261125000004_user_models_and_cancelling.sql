@@ -22,7 +22,17 @@ CREATE TABLE provider_starts (
     started integer     NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Runs that announced themselves and that no request waits for; each is stopped at the provider and then forgotten.
+CREATE TABLE stray_runs (
+    prediction_id text        PRIMARY KEY,
+    collection    text        NOT NULL,
+    user_id       text        NOT NULL,
+    request_id    text        NOT NULL,
+    seen_at       timestamptz NOT NULL DEFAULT now(),
+    due_at        timestamptz NOT NULL DEFAULT now()
+);
+
 -- migrate:down
 
-DROP TABLE provider_starts, user_models;
+DROP TABLE stray_runs, provider_starts, user_models;
 ALTER TABLE generations DROP COLUMN cancel_requested_at, DROP COLUMN trigger_word, DROP COLUMN model;

@@ -79,6 +79,7 @@ async def test_an_error_that_no_record_causes_stops_the_worker_and_buries_nothin
         ("fulfilment", ADMITTED),
         ("fulfilment", PREDICTIONS),
         ("fulfilment", STORED),
+        ("fulfilment", topics.CANCEL_REQUESTED),
         ("projections", topics.CREDITS),
     ],
 )

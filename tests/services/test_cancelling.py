@@ -9,8 +9,11 @@ import pytest
 
 from models.cancelling import Stopping
 from models.errors import ProviderBusy
-from models.provider_work import TRAININGS
+from models.facts import PredictionUpdated
+from models.provider_work import TRAININGS, Model, Work, updated, webhook_url
+from models.requests import Options
 from models.settlement import Ended
+from streams.facts import FactPublisher
 
 from .door import open_door
 from .world import World, until
@@ -76,25 +79,64 @@ async def test_a_cancel_while_the_creation_is_under_way_stops_the_run(world: Wor
     await assert_cancelled(world)
 
 
+async def test_a_run_that_is_written_down_after_the_cancel_is_due_before_it_is_announced(world: World) -> None:
+    await world.queue("u1", "r1", prompt=STUCK)
+    create = world.provider.create
+
+    async def cancel_and_create(*given: Any) -> dict[str, Any]:
+        await world.cancel("u1", "r1")
+        world.publisher.is_away = True
+        return await create(*given)
+
+    world.provider.create = cancel_and_create  # type: ignore[method-assign, assignment]
+    dispatcher, reconciler = world.dispatcher(poll_after_s=60.0), world.reconciler(poll_after_s=60.0)
+    await dispatcher.tick()
+    await dispatcher.hands.drain(5.0)
+    assert await reconciler.tick() == 1
+    assert await status_there(world) == "canceled"
+
+
 async def test_a_run_that_announces_itself_after_the_cancel_is_stopped(world: World) -> None:
-    async with open_door(world.publisher) as world.webhook_base_url:
-        await world.queue("u1", "r1", prompt="a lake [[fault:lost_answer]]")
-        create = world.provider.create
+    await world.queue("u1", "r1", prompt=STUCK + " [[fault:lost_answer]]")
+    dispatcher = world.dispatcher(timeout_s=0.1, start_window_s=60.0)
+    await dispatcher.tick()
+    await dispatcher.hands.drain(5.0)
+    await world.cancel("u1", "r1")
+    ((prediction_id,),) = (await world.counts())["requests"].values()
+    said = PredictionUpdated("r1", "u1", "processing", "webhook", prediction_id)
+    async with world.running(world.reconciler(poll_after_s=60.0)):
+        await FactPublisher(world.publisher, "gateway").prediction(said)
+        await ends(world, "cancelled")
+    assert await status_there(world) == "canceled"
+    await assert_cancelled(world)
 
-        async def cancel_and_create(*given: Any) -> dict[str, Any]:
-            await world.cancel("u1", "r1")
-            return await create(*given)
 
-        world.provider.create = cancel_and_create  # type: ignore[method-assign, assignment]
-        dispatcher = world.dispatcher(start_window_s=60.0, poll_after_s=60.0)
-        async with world.running(dispatcher, world.reconciler(poll_after_s=60.0)):
+async def test_a_run_that_announces_itself_after_its_request_has_ended_is_stopped(world: World) -> None:
+    await world.queue("u1", "r1", prompt=STUCK)
+    await world.cancel("u1", "r1")
+    work = Work("u1", "r1", "maya.image", STUCK, Options(), Model("emulator/flux"))
+    body = await world.provider.create(work, webhook_url("http://127.0.0.1:9", work))
+    for _ in range(2):
+        await FactPublisher(world.publisher, "gateway").prediction(updated(work, body, "webhook"))
+    cancel, asked = world.provider.cancel, 0
 
-            async def has_ended() -> bool:
-                return await is_in(world, "cancelled") or await is_in(world, "storing")
+    async def fail_once(*given: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise ProviderBusy("it does not answer, says the test")
+        await cancel(*given)
 
-            # Whichever is first at the provider, the run's end or its cancel; the request follows.
-            await until(has_ended, "the request has followed its run")
-    assert await world.runs_of("u1", "r1") == 1
+    world.provider.cancel = fail_once  # type: ignore[method-assign]
+
+    async def is_forgotten() -> bool:
+        return await world.pool.fetchval("SELECT count(*) FROM stray_runs") == 0
+
+    async with world.running(world.reconciler()):
+        await until(is_forgotten, "the run is stopped")
+    assert await status_there(world) == "canceled"
+    assert asked == 2
+    await assert_cancelled(world)
 
 
 async def test_a_lost_run_of_a_cancelled_request_is_found_and_stopped(world: World) -> None:

@@ -98,6 +98,35 @@ def test_a_prediction_that_announces_itself_is_adopted() -> None:
     assert (row.state, row.prediction_id) == (State.RUNNING, "p7")
 
 
+@pytest.mark.parametrize(
+    ("state", "known", "announced", "is_stray"),
+    [
+        (State.CANCELLED, None, "p2", True),
+        (State.FAILED, None, "p2", True),
+        (State.RUNNING, "p1", "p2", True),
+        (State.COMPLETED, "p1", "p2", True),
+        (State.COMPLETED, "p1", "p1", False),
+        (State.SUBMITTING, None, "p2", False),
+        (State.QUEUED, None, "p2", False),
+        (State.CANCELLED, None, None, False),
+    ],
+)
+def test_a_run_that_no_request_waits_for_is_to_be_stopped(
+    state: State, known: str | None, announced: str | None, is_stray: bool
+) -> None:
+    row = generation(state)
+    row.prediction_id = known
+    _, effects = settlement.decide([prediction("starting", announced)] * 2, facts_about(row))
+    assert list(effects.strays) == (["p2"] if is_stray else [])
+    assert row.prediction_id == (known if is_stray or announced is None else announced)
+
+
+def test_a_stray_run_that_is_over_costs_no_more() -> None:
+    row = generation(State.CANCELLED)
+    _, effects = settlement.decide([prediction("succeeded", "p2", ["http://a"])], facts_about(row))
+    assert effects.strays == {}
+
+
 def test_a_fact_about_nobody_goes_to_the_dead_letters() -> None:
     decisions, _ = settlement.decide([prediction("failed")], Facts({}, {}))
     assert isinstance(decisions[0], Dead)

@@ -9,7 +9,7 @@ import pytest
 
 from models import settlement
 from models.accounts import Account
-from models.facts import PredictionUpdated
+from models.facts import PredictionUpdated, shortened_prediction
 from models.lifecycle import State
 from models.requests import Options
 from models.settlement import Ended, Facts, Generation, Nothing
@@ -67,6 +67,11 @@ def test_a_training_without_a_usable_version_fails_and_is_refunded(output: objec
     assert (row.state, row.reason, row.refunded, effects.models) == (State.FAILED, "provider_failed", 25, {})
     (event, _) = settlement.render([FakeRecord(b"")], [succeeded(output=output)], decisions)
     assert msgspec.json.decode(event[2] or b"")["message"] == "The model could not be made."
+
+
+def test_a_training_s_report_that_is_too_big_for_an_event_keeps_its_version() -> None:
+    body = {"id": "p1", "status": "succeeded", "output": {"version": VERSION, "weights": "w" * 100_000}}
+    assert version_trained(shortened_prediction(body)) == VERSION
 
 
 def test_of_two_trainings_in_a_batch_the_later_admitted_counts() -> None:
