@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from models.errors import Unavailable
+from models.errors import BadSetting, Unavailable
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -33,11 +33,23 @@ _TRANSIENT = (
 )
 
 
+# The address is not right: nobody but a person can mend that.
+_MISDIRECTED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
 @contextmanager
 def mapped_errors() -> Iterator[None]:
-    """Turn what says "not now" into Unavailable; what says "never" (a bug, a broken constraint) passes through."""
+    """Turn what says "not now" into Unavailable; what says "never" (a bug, a broken constraint) passes through.
+
+    Raises BadSetting too: the server is there and refuses the user, the password or the database.
+    """
     try:
         yield
+    except _MISDIRECTED as error:
+        raise BadSetting("DARKROOM_POSTGRES", f"the server refuses it: {error}") from error
     except _TRANSIENT as error:
         raise Unavailable("Postgres", str(error).strip() or type(error).__name__) from error
 

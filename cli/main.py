@@ -65,6 +65,10 @@ def run(arguments: list[str] | None = None) -> int:
         # The reader (`head`, say) has gone; Python would complain once more while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except ModuleNotFoundError as error:
+        if os.environ.get("DARKROOM_TRACEBACK"):
+            raise
+        return _say(f"this needs {error.name}, of the extra `demo`: pip install 'darkroom[demo]'", FAILED)
     except Exception as error:
         if os.environ.get("DARKROOM_TRACEBACK"):
             raise

@@ -119,5 +119,6 @@ async def wait_for_topics(settings: Settings) -> None:
             await asyncio.sleep(1.0)
             continue
         if problems:
-            raise SetupFailed("; ".join(problems))
+            more = f" (and {len(problems) - 1} more: `darkroom topics check`)" if len(problems) > 1 else ""
+            raise SetupFailed(problems[0] + more)
         return

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from cli.here import settings_here
 from models.errors import DarkroomError
-
-if TYPE_CHECKING:
-    from streams.settings import Settings
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="For a program to read.")]
 
@@ -32,7 +30,7 @@ def register(app: typer.Typer) -> None:
         """Create the topics that are missing."""
         from streams.topics import apply_topics
 
-        created = asyncio.run(apply_topics(_settings()))
+        created = asyncio.run(apply_topics(settings_here()))
         typer.echo("\n".join(f"created {name}" for name in created) or "all topics are there")
 
     @topics.command("check")
@@ -40,7 +38,7 @@ def register(app: typer.Typer) -> None:
         """Compare the broker's topics with the registry; exit 1 if they differ."""
         from streams.topics import check_topics
 
-        problems = asyncio.run(check_topics(_settings()))
+        problems = asyncio.run(check_topics(settings_here()))
         if problems:
             raise TopicsDiffer("; ".join(problems))
         typer.echo("all topics are as the registry says")
@@ -75,11 +73,4 @@ def register(app: typer.Typer) -> None:
         """Bring the database to the newest schema."""
         from adapters.migrate import migrate as run_migrations
 
-        typer.echo(run_migrations(_settings().require("postgres")) or "the schema is up to date")
-
-
-def _settings() -> Settings:
-    from devstack.stack import running_settings
-    from streams.settings import load_settings
-
-    return running_settings(load_settings())
+        typer.echo(run_migrations(settings_here().require("postgres")) or "the schema is up to date")

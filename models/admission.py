@@ -211,9 +211,11 @@ def _decide_one(
         return limited
 
     account = facts.accounts.get(user_id)
+    cost = operation.cost_of(request.options.num_outputs)
     if account is None:
-        return InsufficientCredits(operation.cost, 0)
-    cost = 0 if account.unlimited else operation.cost
+        return InsufficientCredits(cost, 0)
+    if account.unlimited:
+        cost = 0
     if account.balance < cost:
         return InsufficientCredits(cost, account.balance)
 

@@ -69,6 +69,10 @@ class Operation:
         """What one missing output of a set gives back."""
         return self.cost // self.outputs if self.outputs else 0
 
+    def cost_of(self, num_outputs: int | None) -> int:
+        """What a request costs: the whole, or its part for fewer outputs than there could be."""
+        return self.cost if num_outputs is None or not self.outputs else self.cost_per_output * num_outputs
+
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation

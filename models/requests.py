@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeGuard
 
 import msgspec
 
-from models.operations import OPERATIONS, Kind
+from models.operations import OPERATIONS, Kind, Operation
 
 VALUE_BYTES_MAX = 64 * 1024
 PROMPT_CHARACTERS_MAX = 4000
@@ -23,6 +23,13 @@ TRIGGER_WORD_PATTERN = r"^[A-Za-z0-9_\-]{1,64}\Z"
 TRAINING_IMAGES_MIN = 5
 TRAINING_IMAGES_MAX = 30
 
+# What a pattern means, in words for a person.
+_FORMS = {
+    ID_PATTERN: "must be 1 to 128 of A-Z a-z 0-9 . _ : -",
+    ASPECT_RATIO_PATTERN: "must be a ratio such as 4:5",
+    URL_PATTERN: "must be an http or https URL of at most 2,000 characters",
+    TRIGGER_WORD_PATTERN: "must be 1 to 64 of A-Z a-z 0-9 _ -",
+}
 _ID = re.compile(ID_PATTERN)
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9._:\-]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -44,6 +51,9 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     trigger_word: Annotated[str, msgspec.Meta(pattern=TRIGGER_WORD_PATTERN)] | None = None
 
 
+_DEFAULT_OPTIONS = Options()
+
+
 class Context(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Where in the product the request belongs."""
 
@@ -58,7 +68,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     user_id: _IdLength
     operation: str
     prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=PROMPT_CHARACTERS_MAX)]
-    options: Options = Options()
+    options: Options = _DEFAULT_OPTIONS
     context: Context | None = None
 
     def content(self) -> tuple[str, str, bytes, bytes | None]:
@@ -92,12 +102,11 @@ class Unreadable(msgspec.Struct, frozen=True):
 _request_decoder = msgspec.json.Decoder(Request)
 _encode = msgspec.json.Encoder().encode
 _NO_OPTIONS = b"{}"
-_DEFAULT_OPTIONS = Options()
 
 
 def encode_options(options: Options) -> bytes:
     """Options as canonical JSON; almost every request has none."""
-    return _NO_OPTIONS if options == _DEFAULT_OPTIONS else _encode(options)
+    return _NO_OPTIONS if options is _DEFAULT_OPTIONS or options == _DEFAULT_OPTIONS else _encode(options)
 
 
 def encode_context(context: Context | None) -> bytes | None:
@@ -120,7 +129,9 @@ def read_request(key: bytes | None, value: bytes | None) -> Request | MalformedR
     operation = OPERATIONS.get(request.operation)
     if operation is None or key != request.user_id.encode() or not _is_storable(request.prompt):
         return _explain(key, value)
-    if operation.kind is not Kind.IMAGES and any(_lacking(operation.kind, request.options)):
+    if request.options is not _DEFAULT_OPTIONS and any(_wrong_options(operation, request.options)):
+        return _explain(key, value)
+    if operation.kind is not Kind.IMAGES and any(_wrong_options(operation, request.options)):
         return _explain(key, value)
     return request
 
@@ -176,14 +187,15 @@ def _field_errors(key: bytes | None, value: bytes, body: dict[str, Any]) -> Iter
         except (msgspec.MsgspecError, RecursionError) as error:
             message, _, place = str(error).partition(" - at `$")
             suffix = place.rstrip("`")
-            yield FieldError(field + (suffix if suffix.startswith((".", "[")) else ""), message)
+            said = next((text for pattern, text in _FORMS.items() if repr(pattern) in message), message)
+            yield FieldError(field + (suffix if suffix.startswith((".", "[")) else ""), said)
         else:
             if field == "prompt" and not _is_storable(body[field]):
                 yield FieldError(field, "must not contain NUL or lone surrogates")
-    yield from _missing_options(body)
+    yield from _option_errors(body)
 
 
-def _missing_options(body: dict[str, Any]) -> Iterator[FieldError]:
+def _option_errors(body: dict[str, Any]) -> Iterator[FieldError]:
     operation = OPERATIONS.get(body["operation"]) if isinstance(body.get("operation"), str) else None
     if operation is None:
         return
@@ -191,11 +203,14 @@ def _missing_options(body: dict[str, Any]) -> Iterator[FieldError]:
         options = msgspec.convert(body.get("options", {}), Options)
     except (msgspec.MsgspecError, RecursionError):
         return
-    yield from _lacking(operation.kind, options)
+    yield from _wrong_options(operation, options)
 
 
-def _lacking(kind: Kind, options: Options) -> Iterator[FieldError]:
-    """What this kind of work cannot be done without."""
+def _wrong_options(operation: Operation, options: Options) -> Iterator[FieldError]:
+    """What this operation cannot be done without, and what it cannot do."""
+    kind, most = operation.kind, max(1, operation.outputs)
+    if options.num_outputs is not None and options.num_outputs > most:
+        yield FieldError("options.num_outputs", f"must be at most {most} for {operation.name}")
     if kind is Kind.VIDEO and options.image_url is None:
         yield FieldError("options.image_url", "is required: the picture that the video begins with")
     if kind is Kind.TRAINING and len(options.images or ()) < TRAINING_IMAGES_MIN:

@@ -45,7 +45,7 @@ class HealthServer:
         )
         self._port = port
         self._server = _Server(
-            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", access_log=False, lifespan="off")
+            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", access_log=False, lifespan="off")
         )
         self._task: asyncio.Task[None] | None = None
 

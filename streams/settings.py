@@ -17,7 +17,8 @@ from models.errors import BadSetting
 from models.sweeping import GRACE_MIN_S, GRACE_S
 
 _SECRETS = {"replicate_api_token", "replicate_webhook_secret"}
-_URLS_WITH_PASSWORDS = {"postgres", "redis"}
+_URLS = {"postgres", "redis", "public_url", "replicate_base_url", "blobs"}
+_SECRET_WORDS = ("pass", "secret", "token", "key", "credential")
 
 
 def _named(variable: str, default: Any, **limits: Any) -> Any:
@@ -27,7 +28,7 @@ def _named(variable: str, default: Any, **limits: Any) -> Any:
 class Settings(BaseSettings):
     """Every setting with its environment variable, default and bounds. Times in seconds unless named otherwise."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     kafka: str | None = _named("DARKROOM_KAFKA", None)
     postgres: str | None = _named("DARKROOM_POSTGRES", None)
@@ -122,6 +123,8 @@ class Settings(BaseSettings):
     def _check_blobs(cls, value: str) -> str:
         if "://" in value and not value.startswith("s3://"):
             raise ValueError("must be a folder or start with s3://")
+        if value.startswith("s3://") and not urlsplit(value).netloc:
+            raise ValueError("must name a bucket: s3://bucket[/prefix]")
         return value
 
     @property
@@ -158,8 +161,8 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if name in _SECRETS and value:
                 text = "***"
-            elif name in _URLS_WITH_PASSWORDS and value:
-                text = _without_password(value)
+            elif name in _URLS and value:
+                text = _without_secrets(value)
             elif isinstance(value, tuple):
                 text = ",".join(value)
             else:
@@ -190,15 +193,25 @@ def load_settings(**overrides: Any) -> Settings:
 def _with_good_port(url: str | None) -> str | None:
     if url:
         try:
-            _ = urlsplit(url).port
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError("is not a URL that can be read") from None
+        try:
+            _ = parts.port
         except ValueError:
             raise ValueError("the port must be a number up to 65535") from None
     return url
 
 
-def _without_password(url: str) -> str:
+def _without_secrets(url: str) -> str:
+    """The URL without its password, and without what its query says of passwords, tokens or keys."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    userinfo, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = userinfo.partition(":")
+    netloc = f"{name}:***@{host}" if at and colon else parts.netloc
+    query = "&".join(
+        f"{name}=***" if any(word in name.lower() for word in _SECRET_WORDS) else pair
+        for pair in parts.query.split("&")
+        for name in (pair.partition("=")[0],)
+    )
+    return urlunsplit(parts._replace(netloc=netloc, query=query))

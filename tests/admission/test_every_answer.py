@@ -72,6 +72,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "nul \0"}, "prompt"),
     ({"prompt": None}, "prompt"),
     ({"options": {"num_outputs": 0}}, "options.num_outputs"),
+    ({"options": {"num_outputs": 2}}, "options.num_outputs"),
+    ({"operation": "studio.images", "options": {"num_outputs": 5}}, "options.num_outputs"),
     ({"options": {"aspect_ratio": "wide"}}, "options.aspect_ratio"),
     ({"options": {"seed": -1}}, "options.seed"),
     ({"options": []}, "options"),

@@ -192,15 +192,27 @@ def test_wrong_use_is_one_line_and_exit_2(tmp_path: Path, arguments: list[str]) 
 
 
 def test_settings_are_all_shown_with_secrets_masked(tmp_path: Path) -> None:
-    secrets = {"DARKROOM_POSTGRES": "postgresql://me:hidden1@127.0.0.1:1/x", "REPLICATE_API_TOKEN": "hidden2"}
+    secrets = {
+        "DARKROOM_POSTGRES": "postgresql://me:hidden1@127.0.0.1:1/x?password=hidden3&sslmode=require",
+        "REPLICATE_API_TOKEN": "hidden2",
+        "DARKROOM_PUBLIC_URL": "https://me:hidden4@pictures.example",
+        "DARKROOM_BLOBS": "s3://me:hidden5@bucket",
+        "DARKROOM_REDIS": "redis://:hidden6@127.0.0.1:1/0",
+    }
     shown = darkroom(tmp_path, "settings", "--json", **secrets)
     assert shown.returncode == 0
     assert "hidden" not in shown.stdout
     values = json.loads(shown.stdout)
-    assert values["DARKROOM_POSTGRES"] == "postgresql://me:***@127.0.0.1:1/x"
+    assert values["DARKROOM_POSTGRES"] == "postgresql://me:***@127.0.0.1:1/x?password=***&sslmode=require"
     assert values["REPLICATE_API_TOKEN"] == "***"
     assert values["DARKROOM_HOME"] == str(tmp_path)
     assert {line.split()[0] for line in darkroom(tmp_path, "settings").stdout.splitlines()} == set(values)
+
+
+def test_an_empty_setting_is_an_unset_one(tmp_path: Path) -> None:
+    shown = darkroom(tmp_path, "settings", "--json", DARKROOM_KAFKA="", DARKROOM_POSTGRES="", DARKROOM_PARTITIONS="")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["DARKROOM_PARTITIONS"] == "8"
 
 
 def test_a_reader_that_leaves_early_causes_no_complaint(tmp_path: Path) -> None:

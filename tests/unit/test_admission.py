@@ -309,3 +309,13 @@ def test_a_request_over_the_cap_of_unfinished_ones_is_refused_and_not_charged() 
     assert isinstance(
         decide([FakeRecord(request_value("r9"))], with_credits(9), state, policies=policies)[0][0], Admitted
     )
+
+
+def test_fewer_pictures_than_a_set_cost_their_part() -> None:
+    records = [
+        FakeRecord(request_value(f"r{number}", operation="studio.images", options={"num_outputs": number}))
+        for number in (1, 3, 4)
+    ]
+    decisions, _, _, _ = decide(records, with_credits(20))
+    assert [decision.cost for decision in decisions] == [1, 3, 4]
+    assert decide(records[1:2], with_credits(2))[0] == [InsufficientCredits(3, 2)]
