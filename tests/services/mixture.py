@@ -20,7 +20,6 @@ from adapters.postgres import transaction
 from agents.admit import AdmitStep
 from agents.generate import GenerateStep
 from agents.grants import GrantsStep
-from models.operations import LONGEST_WINDOW_MS
 from streams.delivery import Batch
 from tests.unit.records import FakeRecord
 
@@ -109,7 +108,7 @@ async def admit(world: World, asked: list[Wish]) -> None:
         await _apply(GrantsStep(1), held, [(grant["user_id"], grant) for grant in grants], now_ms - 400_000, ())
         requests = [(wish.user_id, wish.body()) for wish in asked]
         step = AdmitStep(1)
-        windows = await step.load(held, 0, now_ms - LONGEST_WINDOW_MS)
+        windows = await step.load(held, 0, now_ms - 400_000)
         # A user's requests are spread over minutes, so that none is refused.
         for first in range(0, len(requests), len(users)):
             at_ms = now_ms - 300_000 + 10_000 * (first // len(users))
