@@ -16,6 +16,7 @@ import httpx
 import msgspec
 from replicate import Client
 
+from adapters.transport import AiohttpTransport
 from models.errors import BadSetting, ProviderBusy, ProviderRefused, ProviderSilent
 from models.provider_work import PREDICTIONS, TRAININGS, Work, prediction_id_of, provider_input
 
@@ -73,14 +74,11 @@ class ReplicateProvider:
             raise BadSetting("REPLICATE_BASE_URL", "must start with http:// or https://")
         self._timeout_s = timeout_s
         self._training_destination = training_destination
-        limits = httpx.Limits(
-            max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX, keepalive_expiry=KEEP_ALIVE_S
-        )
         self._client = Client(
             api_token=api_token or None,
             base_url=base_url or None,
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            transport=_Transport(limits=limits),
+            transport=_Transport(connections_max=CONNECTIONS_MAX, keep_alive_s=KEEP_ALIVE_S),
             trust_env=False,
         )
 
@@ -187,7 +185,7 @@ class _Problem(Exception):
         return ProviderRefused(str(self))
 
 
-class _Transport(httpx.AsyncHTTPTransport):
+class _Transport(AiohttpTransport):
     """Raises on every answer but a success, below the client's own handling.
 
     The client retries GETs by itself for up to ten times and drops `retry_after`; ours to decide are both.
