@@ -29,7 +29,8 @@ def _locked() -> dict[str, str]:
 
 def test_the_lock_file_names_packages_and_hashes_and_nothing_else() -> None:
     for line in (ROOT / "requirements.lock").read_text().splitlines():
-        pinned = r"[a-z0-9._-]+(\[[a-z,]+\])?==[A-Za-z0-9.]+( ; [a-z_]+ [!=<>]+ '[A-Za-z0-9.]+')? \\"
+        marker = r"[a-z_]+ [!=<>]+ '[A-Za-z0-9.]+'"
+        pinned = rf"[a-z0-9._-]+(\[[a-z,]+\])?==[A-Za-z0-9.]+( ; {marker}( and {marker})*)? \\"
         assert re.fullmatch(rf"#.*|{pinned}| {{4}}--hash=sha256:[0-9a-f]{{64}}( \\)?", line), line
         assert not re.search(r"://|\bwww\.|/\w+/", line), line
 
@@ -142,14 +143,14 @@ def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_an_unknown_target_is_one_line_that_lists_the_targets() -> None:
     done = _make("deploy")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == "there is no target 'deploy'; there are: demo test setup lint lock help"
+    assert done.stderr.splitlines()[0] == "there is no target 'deploy'; there are: demo test mixture setup lint lock help"
     assert len([line for line in done.stderr.splitlines() if not line.startswith("make: ***")]) == 1
 
 
 def test_make_alone_says_what_there_is() -> None:
     done = _make()
     assert done.returncode == 0
-    assert [line.split()[1] for line in done.stdout.splitlines()] == ["demo", "test", "setup", "lint", "lock"]
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["demo", "test", "mixture", "setup", "lint", "lock"]
 
 
 def test_a_python_that_is_not_there_is_named() -> None:
