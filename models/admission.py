@@ -167,11 +167,12 @@ def decide(
     """
     decisions: list[Decision] = []
     effects = Effects()
+    policy_of = {name: policies[operation.policy.name] for name, operation in OPERATIONS.items()}
     for record, request in zip(records, inputs, strict=True):
         if record.timestamp > clock_ms:
             clock_ms = record.timestamp
         if type(request) is Request:
-            policy = policies[OPERATIONS[request.operation].policy.name]
+            policy = policy_of[request.operation]
             decisions.append(_decide_one(record, request, policy, facts, state, clock_ms, effects))
         elif type(request) is MalformedRequest:
             decisions.append(Invalid(request.errors))

@@ -130,13 +130,24 @@ def dead_letter(record: Record, reason: str, error: str) -> Output:
 
 _EPOCH = date(1970, 1, 1)
 _DATES: dict[int, str] = {}
+_latest = (0, "1970-01-01T00:00:00.000Z")
 
 
 def rfc3339(at_ms: int) -> str:
     """Milliseconds since the epoch as RFC 3339 UTC: 2026-01-31T08:15:30.123Z.
 
-    The day is looked up, since formatting whole datetimes would be felt on the admission path.
+    The day is looked up, and so is the moment that was asked for last: records of one Kafka batch share their broker
+    time, and formatting whole datetimes would be felt on the admission path.
     """
+    global _latest
+    latest_ms, text = _latest
+    if at_ms != latest_ms:
+        text = _formatted(at_ms)
+        _latest = (at_ms, text)
+    return text
+
+
+def _formatted(at_ms: int) -> str:
     seconds, millis = divmod(at_ms, 1000)
     days, second_of_day = divmod(seconds, 86_400)
     day = _DATES.get(days)

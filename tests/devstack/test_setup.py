@@ -143,14 +143,23 @@ def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_an_unknown_target_is_one_line_that_lists_the_targets() -> None:
     done = _make("deploy")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == "there is no target 'deploy'; there are: demo test mixture setup lint lock help"
+    assert (
+        done.stderr.splitlines()[0] == "there is no target 'deploy'; there are: demo test mixture setup lint lock help"
+    )
     assert len([line for line in done.stderr.splitlines() if not line.startswith("make: ***")]) == 1
 
 
 def test_make_alone_says_what_there_is() -> None:
     done = _make()
     assert done.returncode == 0
-    assert [line.split()[1] for line in done.stdout.splitlines()] == ["demo", "test", "mixture", "setup", "lint", "lock"]
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [
+        "demo",
+        "test",
+        "mixture",
+        "setup",
+        "lint",
+        "lock",
+    ]
 
 
 def test_a_python_that_is_not_there_is_named() -> None:
