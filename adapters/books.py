@@ -9,7 +9,7 @@ import msgspec
 from adapters.postgres import Connection
 from adapters.queries import load_queries
 from models.accounts import Account, LedgerEntry
-from models.admission import Effects, Known
+from models.admission import Admission, Effects
 from models.caching import Balance
 
 _sql = load_queries("books")
@@ -34,7 +34,7 @@ async def make_accounts(connection: Connection, user_ids: Iterable[str]) -> None
 
 async def known_generations(
     connection: Connection, identities: Collection[tuple[str, str]]
-) -> dict[tuple[str, str], Known]:
+) -> dict[tuple[str, str], Admission]:
     """Which of these (user_id, request_id) are admitted already, and how they were answered."""
     rows = await connection.fetch(
         _sql["known_generations"],
@@ -43,8 +43,11 @@ async def known_generations(
     )
     known = {}
     for user_id, request_id, operation, prompt, options, context, cost, balance, version, admitted_at_ms in rows:
-        content = (operation, prompt, options.encode(), None if context is None else context.encode())
-        known[user_id, request_id] = Known(content, cost, balance, version, admitted_at_ms)
+        known[user_id, request_id] = Admission(
+            *(user_id, request_id, operation, cost, balance, version, prompt, options.encode()),
+            None if context is None else context.encode(),
+            admitted_at_ms,
+        )
     return known
 
 

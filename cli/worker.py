@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from enum import StrEnum
@@ -39,6 +40,8 @@ def register(app: typer.Typer) -> None:
         from streams.logs import configure_logs
 
         configure_logs()
+        # Faust's consumer has a thread and a loop of its own, which it asks the policy for.
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         code = uvloop.run(run_role(Role(role), settings))
         # Faust's consumer thread may still be there if the broker was away: Python would wait for it for ever, and it
         # would go on holding its partitions.

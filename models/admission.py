@@ -16,12 +16,11 @@ from models.accounts import Account, LedgerEntry, charge_reference
 from models.in_flight import InFlight
 from models.operations import OPERATIONS, Mode, Policy
 from models.outputs import Record
-from models.requests import FieldError, MalformedRequest, Request, Unreadable
+from models.requests import FieldError, MalformedRequest, Request, Unreadable, encode_context, encode_options
 from models.routing import Forwarded, Misrouted
 from models.windows import WindowLog
 
 Input = Request | MalformedRequest | Misrouted | Unreadable
-Content = tuple[str, str, bytes, bytes | None]
 
 
 class Admitted(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
@@ -92,35 +91,8 @@ Decision = (
 )
 
 
-@dataclass(slots=True)
-class Known:
-    """A request that is admitted already: what was asked and how it was answered."""
-
-    content: Content
-    cost: int
-    balance: int
-    version: int
-    admitted_at_ms: int
-
-
-@dataclass(slots=True)
-class Facts:
-    """What is committed: accounts by user, admitted requests by (user_id, request_id). Changed while deciding."""
-
-    accounts: dict[str, Account]
-    known: dict[tuple[str, str], Known]
-
-
-@dataclass(slots=True)
-class PartitionState:
-    """What one partition's admissions are limited by: a function of committed rows, kept in memory."""
-
-    windows: WindowLog = field(default_factory=WindowLog)
-    in_flight: InFlight = field(default_factory=InFlight)
-
-
-class NewGeneration(msgspec.Struct, frozen=True, gc=False):
-    """The row of an admitted request.
+class Admission(msgspec.Struct, frozen=True, gc=False):
+    """The row of an admitted request: what was asked, and how it was answered.
 
     `window_limit` and `window_s` are what was enforced then, so that the books can be checked whatever the policy
     becomes; None in shadow mode, where nothing is enforced.
@@ -136,8 +108,33 @@ class NewGeneration(msgspec.Struct, frozen=True, gc=False):
     options: bytes
     context: bytes | None
     admitted_at_ms: int
-    window_limit: int | None
-    window_s: int | None
+    window_limit: int | None = None
+    window_s: int | None = None
+
+    def is_of(self, request: Request) -> bool:
+        """Whether the request asks for the same; the ids are the same already."""
+        return (
+            self.operation == request.operation
+            and self.prompt == request.prompt
+            and self.options == encode_options(request.options)
+            and self.context == encode_context(request.context)
+        )
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is committed: accounts by user, admitted requests by (user_id, request_id). Changed while deciding."""
+
+    accounts: dict[str, Account]
+    known: dict[tuple[str, str], Admission]
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What one partition's admissions are limited by: a function of committed rows, kept in memory."""
+
+    windows: WindowLog = field(default_factory=WindowLog)
+    in_flight: InFlight = field(default_factory=InFlight)
 
 
 @dataclass(slots=True)
@@ -147,7 +144,7 @@ class Effects:
     `shadowed` counts, by policy, what was admitted only because its policy is in shadow mode.
     """
 
-    generations: list[NewGeneration] = field(default_factory=list)
+    generations: list[Admission] = field(default_factory=list)
     entries: list[LedgerEntry] = field(default_factory=list)
     changed: dict[str, Account] = field(default_factory=dict)
     shadowed: Counter[str] = field(default_factory=Counter)
@@ -198,10 +195,9 @@ def _decide_one(
 ) -> Decision:
     user_id = request.user_id
     identity = (user_id, request.request_id)
-    content = request.content()
     known = facts.known.get(identity)
     if known is not None:
-        if known.content != content:
+        if not known.is_of(request):
             return Conflicting()
         return Repeated(known.cost, known.balance, known.version, known.admitted_at_ms)
 
@@ -228,23 +224,22 @@ def _decide_one(
     if cost:
         effects.entries.append(account.move(-cost, "charge", charge_reference(*identity)))
         effects.changed[user_id] = account
-    effects.generations.append(
-        NewGeneration(
-            user_id,
-            request.request_id,
-            operation.name,
-            cost,
-            account.balance,
-            account.version,
-            request.prompt,
-            content[2],
-            content[3],
-            now_ms,
-            policy.limit if is_enforced else None,
-            policy.window_s if is_enforced else None,
-        )
+    admission = Admission(
+        user_id,
+        request.request_id,
+        operation.name,
+        cost,
+        account.balance,
+        account.version,
+        request.prompt,
+        encode_options(request.options),
+        encode_context(request.context),
+        now_ms,
+        policy.limit if is_enforced else None,
+        policy.window_s if is_enforced else None,
     )
-    facts.known[identity] = Known(content, cost, account.balance, account.version, now_ms)
+    effects.generations.append(admission)
+    facts.known[identity] = admission
     return Admitted(cost, account.balance, account.version, now_ms - record.timestamp, account.unlimited)
 
 

@@ -71,10 +71,6 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     options: Options = _DEFAULT_OPTIONS
     context: Context | None = None
 
-    def content(self) -> tuple[str, str, bytes, bytes | None]:
-        """What makes two requests under one id the same: (operation, prompt, options, context), JSON parts encoded."""
-        return (self.operation, self.prompt, encode_options(self.options), encode_context(self.context))
-
 
 class FieldError(msgspec.Struct, frozen=True):
     """One thing wrong with one field, in words for the producer."""

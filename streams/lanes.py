@@ -156,8 +156,11 @@ class Lane:
         return bool(done)
 
     def _take(self, records_max: int) -> list[Record]:
-        records = [self._records.popleft() for _ in range(min(records_max, len(self._records)))]
-        self.size_bytes -= sum(map(_size_bytes, records))
+        held = len(self._records)
+        records = [self._records.popleft() for _ in range(min(records_max, held))]
+        if records:
+            # Their share of what is held: near enough for a bound, exact when all are taken, and nothing to add up.
+            self.size_bytes -= self.size_bytes * len(records) // held
         return records
 
     async def _run(self) -> None:

@@ -15,11 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from models import admission
 from models.accounts import Account
 from models.admission import (
+    Admission,
     Admitted,
     Facts,
     InsufficientCredits,
-    Known,
-    NewGeneration,
     PartitionState,
     RateLimited,
     Repeated,
@@ -39,7 +38,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.policies: dict[str, Policy] = dict(POLICIES)
         self.now_ms = 1_000_000
         self.clock_ms = 0
-        self.rows: list[NewGeneration] = []
+        self.rows: list[Admission] = []
         self.ended: set[tuple[str, str]] = set()
         self.accounts = dict.fromkeys(USERS, (20, 1))
         self.number = 0
@@ -110,13 +109,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             value = request_value(f"r{self.number}", user, operation=name)
             records.append(FakeRecord(value, user.encode(), timestamp=self.now_ms))
         inputs = [read_request(record.key, record.value) for record in records]
-        known = {
-            (row.user_id, row.request_id): Known(
-                (row.operation, row.prompt, row.options, row.context), row.cost, row.balance, row.version,
-                row.admitted_at_ms,
-            )
-            for row in self.rows
-        }  # fmt: skip
+        known = {(row.user_id, row.request_id): row for row in self.rows}
         accounts = {user: Account(user, *self.accounts[user]) for user in USERS}
         asked = [(OPERATIONS[name].policy.name, user) for user, name, _, _ in batch]
         doubtful = self.state.in_flight.doubtful(asked, self.policies)
@@ -184,7 +177,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             if (row.user_id, row.request_id) not in self.ended:
                 self.state.in_flight.add(policy, row.user_id, row.request_id, row.admitted_at_ms)
 
-    def _rows_of(self, policy: Policy) -> list[NewGeneration]:
+    def _rows_of(self, policy: Policy) -> list[Admission]:
         return [row for row in self.rows if OPERATIONS[row.operation].policy.name == policy.name]
 
 
