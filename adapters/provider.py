@@ -96,6 +96,9 @@ class ReplicateProvider:
         except _Problem as problem:
             if problem.status in _UNKNOWN_OUTCOME:
                 raise ProviderSilent(str(problem)) from None
+            if problem.status >= 500 and problem.status != 503:
+                # Something broke on the way of the answer, perhaps after the run had begun: only the list can tell.
+                raise ProviderSilent(f"the provider failed, {problem}", is_over=True) from None
             if problem.status == 404 and work.collection == TRAININGS:
                 raise ProviderBusy(
                     f"the trainer or its destination is not there, {problem}", OUR_FAULT_RETRY_S

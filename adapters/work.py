@@ -114,6 +114,12 @@ async def hand_back(pool: Pool, work: Work, *, delay_s: float) -> bool:
         return bool(await held.fetchval(_sql["hand_back"], *work.identity, work.attempt, delay_s))
 
 
+async def look_soon(pool: Pool, work: Work, *, delay_s: float) -> None:
+    """Let the reconciler find out after `delay_s` what became of this attempt."""
+    async with connection(pool) as held:
+        await held.execute(_sql["look_soon"], *work.identity, work.attempt, delay_s)
+
+
 async def give_start_back(pool: Pool, work: Work) -> None:
     """What the provider has refused does not count as begun."""
     async with connection(pool) as held:

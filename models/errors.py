@@ -10,7 +10,7 @@
     ├── OutputTooLarge                an event does not fit its topic: its cause goes to the dead letters
     ├── TopicMadeAnew                 the topic ends before the recorded position: a person must decide
     └── ProviderError
-        ├── ProviderBusy              429 or 5xx before anything was accepted: wait, try again
+        ├── ProviderBusy              429 or 503, nothing was accepted: wait, try again
         ├── ProviderRefused           4xx: final
         └── ProviderSilent            the answer was lost: the run may or may not exist
 
@@ -104,6 +104,13 @@ class ProviderRefused(ProviderError):
 
 
 class ProviderSilent(ProviderError):
-    """No answer came back: the work may or may not have been started."""
+    """No answer came back, or one that says nothing: the work may or may not have been started.
+
+    `is_over` says that the provider has done with the call, so that its list can be asked soon.
+    """
 
     code = "provider_silent"
+
+    def __init__(self, problem: str, *, is_over: bool = False) -> None:
+        super().__init__(problem)
+        self.is_over = is_over

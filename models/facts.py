@@ -26,11 +26,15 @@ class PredictionUpdated(msgspec.Struct, frozen=True, omit_defaults=True):
     prediction: dict[str, Any] = {}
 
     def output_urls(self) -> list[str]:
-        """The URLs of the outputs, in order; the provider sends one string, a list or nothing."""
+        """The URLs of the outputs, in order; the provider sends one string, a list or nothing.
+
+        An output that has none keeps its place, as an empty string; empty when no output has one.
+        """
         output = self.prediction.get("output")
         if isinstance(output, str):
-            return [output]
-        return [url for url in output if isinstance(url, str)] if isinstance(output, list) else []
+            output = [output]
+        urls = [url if isinstance(url, str) else "" for url in output] if isinstance(output, list) else []
+        return urls if any(urls) else []
 
     def event_id(self) -> str:
         """The same prediction in the same status is the same fact, whoever saw it."""
@@ -84,11 +88,13 @@ def shortened_prediction(body: dict[str, Any]) -> dict[str, Any]:
         # What succeeded must stay a success: addresses and a version are kept, pictures written into the body are not.
         output = kept.get("output")
         version = output.get("version") if isinstance(output, dict) else None
-        urls = [url for url in output if isinstance(url, str)] if isinstance(output, list) else [output]
+        urls = output if isinstance(output, list) else [output]
         kept = {
             "id": str(kept.get("id", ""))[:128],
             "status": str(kept.get("status", ""))[:32],
-            "output": [url for url in urls if isinstance(url, str) and len(url) <= OUTPUT_URL_CHARACTERS_MAX][:16],
+            "output": [
+                url if isinstance(url, str) and len(url) <= OUTPUT_URL_CHARACTERS_MAX else None for url in urls[:16]
+            ],
         }
         if isinstance(version, str):
             kept["output"] = {"version": version[:OUTPUT_URL_CHARACTERS_MAX]}

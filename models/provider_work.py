@@ -267,7 +267,10 @@ def _names(body: Mapping[str, Any]) -> tuple[str, str] | None:
     url = body.get("webhook")
     if not isinstance(url, str):
         return None
-    query = parse_qs(urlsplit(url).query)
+    try:
+        query = parse_qs(urlsplit(url).query)
+    except ValueError:  # somebody else's run with a webhook that is no URL
+        return None
     user, request = query.get("user", [""])[0], query.get("request", [""])[0]
     return (user, request) if is_id(user) and is_id(request) else None
 

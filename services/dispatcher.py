@@ -16,6 +16,7 @@ import structlog
 
 from adapters.postgres import Pool, transaction
 from adapters.provider import Provider
+from adapters.strays import write_strays
 from adapters.work import (
     claim_queued,
     give_start_back,
@@ -23,6 +24,7 @@ from adapters.work import (
     hold_pace,
     is_any_queued,
     keep_prediction,
+    look_soon,
 )
 from models.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderSilent, Unavailable
 from models.operations import DEADLINES_S
@@ -37,6 +39,7 @@ from models.provider_work import (
     started,
     webhook_url,
 )
+from models.settlement import StrayRun
 from services.hands import Hands
 from services.metrics import (
     PROVIDER_CALLS,
@@ -159,6 +162,9 @@ class Dispatcher:
         except ProviderSilent as silent:
             PROVIDER_CALLS.labels("create", silent.code).inc()
             log.warning("answer lost", user=work.user_id, request=work.request_id, why=str(silent))
+            if silent.is_over:
+                delay_s = retry_delay_s(work.attempt, random.random())  # noqa: S311
+                await look_soon(self._pool, work, delay_s=delay_s)
         else:
             PROVIDER_CALLS.labels("create", "created").inc()
             self._throttled.append(False)
@@ -189,4 +195,6 @@ class Dispatcher:
         try:
             await self._provider.cancel(prediction_id, work.collection)
         except ProviderError as error:
-            log.warning("run not cancelled", prediction=prediction_id, why=str(error))
+            log.warning("run not cancelled yet", prediction=prediction_id, why=str(error))
+            async with transaction(self._pool) as held:
+                await write_strays(held, [StrayRun(prediction_id, work.collection, *work.identity)])

@@ -129,14 +129,14 @@ class Keeper:
     async def _keep_outputs(self, work: StoringWork) -> tuple[list[StoredImage], list[MissingImage], str | None]:
         """(kept, definitely lost, why it should be tried again)."""
         expected = outputs_expected(work.operation, work.options) or min(len(work.output_urls), OUTPUTS_MAX)
-        urls = work.output_urls[:expected]
+        urls = {index: url for index, url in enumerate(work.output_urls[:expected]) if url}
         is_last_try = work.attempt >= self._tries_max or work.age_s >= self._outputs_live_s
         images: list[StoredImage] = []
-        missing = [MissingImage(index, "not_delivered") for index in range(len(urls), expected)]
+        missing = [MissingImage(index, "not_delivered") for index in range(expected) if index not in urls]
         trouble: str | None = None
         keep = self._keep_video if _makes_videos(work) else self._keep_picture
-        results = await asyncio.gather(*(keep(index, url) for index, url in enumerate(urls)), return_exceptions=True)
-        for index, result in enumerate(results):
+        results = await asyncio.gather(*(keep(index, url) for index, url in urls.items()), return_exceptions=True)
+        for index, result in zip(urls, results, strict=True):
             if isinstance(result, StoredImage):
                 images.append(result)
             elif isinstance(result, OutputLost):

@@ -179,7 +179,7 @@ class DeliverySession:
                     self._partition, f"has another record at offset {record.offset} than the one that was handled"
                 )
         decided = [record for record in records if record.offset in self._stored]
-        inputs = [self._read(record) for record in decided]
+        inputs = self._read_all(decided)
         decisions = [self._stored[record.offset] for record in decided]
         await self._publish(self._step.render(decided, inputs, decisions))
         log.info("outputs published again", stream=self._step.stream, partition=self._partition, records=len(decided))
@@ -187,7 +187,7 @@ class DeliverySession:
     async def _decide_and_publish(self, records: Sequence[Record], *, tried_again: bool = False) -> None:
         if self._closed:
             raise Fenced("the partition was revoked")
-        inputs = [self._read(record) for record in records]
+        inputs = self._read_all(records)
         try:
             outputs = await self._tried(lambda: self._decide(records, inputs), "step waits")
         except (Fenced, asyncio.CancelledError):
@@ -223,6 +223,13 @@ class DeliverySession:
         dead = [Unreadable("broken_decision", f"{type(error).__name__}: {error}")]
         await self._publish(await self._tried(lambda: self._decide(records, dead), "step waits"))
         self._stored = {}
+
+    def _read_all(self, records: Sequence[Record]) -> list[Any]:
+        read = self._step.read
+        try:
+            return [read(record) for record in records]
+        except Exception:  # reading is pure: once more, to find out whose record it was
+            return [self._read(record) for record in records]
 
     def _read(self, record: Record) -> Any:
         try:

@@ -107,13 +107,12 @@ class Lane:
         """Whether the agent has taken this lane on."""
         return self._task is not None
 
-    def gather(self, records: Iterable[Record]) -> None:
+    def gather(self, records: Sequence[Record]) -> None:
         """Take records from the client; those that arrive before the lane's seek are not ours to handle."""
         if not (self.open and self.positioned):
             return
-        for record in records:
-            self._records.append(record)
-            self.size_bytes += _size_bytes(record)
+        self._records.extend(records)
+        self.size_bytes += _size_bytes(records)
         self._arrived.set()
 
     def start(self) -> None:
@@ -328,11 +327,13 @@ class Lanes:
         self.on_failure(error)
 
 
-def _size_bytes(record: Record) -> int:
-    """What a record holds of memory. Headers count: a foreign producer's may be larger than any value."""
-    size = RECORD_OVERHEAD_BYTES + len(record.value or b"") + len(record.key or b"")
-    if record.headers:
-        size += sum(len(name) + len(value or b"") for name, value in record.headers)
+def _size_bytes(records: Sequence[Record]) -> int:
+    """What records hold of memory. Headers count: a foreign producer's may be larger than any value."""
+    size = RECORD_OVERHEAD_BYTES * len(records)
+    for record in records:
+        size += len(record.value or b"") + len(record.key or b"")
+        if record.headers:
+            size += sum(len(name) + len(value or b"") for name, value in record.headers)
     return size
 
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -119,6 +120,7 @@ def _tame_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
+    sys.setswitchinterval(0.02)
 
 
 async def _announce(lanes: Lanes, on_ready: Callable[[], None]) -> None:

@@ -102,6 +102,12 @@ RETURNING state;
 -- name: prediction_of
 SELECT prediction_id FROM generations WHERE user_id = $1 AND request_id = $2;
 
+-- name: look_soon
+-- Still submitting: the reconciler asks the provider's list, adopts the run or queues the request again.
+UPDATE generations
+   SET lease_until = NULL, due_at = now() + make_interval(secs => $4::float8)
+ WHERE user_id = $1 AND request_id = $2 AND attempts = $3 AND state = 'submitting' AND prediction_id IS NULL;
+
 -- name: hand_back
 -- Only where it is sure that nothing runs. `attempts` fences off whoever has claimed the row since. A cancelled one is
 -- not claimed again, and ends without delay.

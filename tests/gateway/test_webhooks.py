@@ -128,7 +128,7 @@ async def test_an_output_that_does_not_fit_an_event_is_left_out_and_the_others_s
     body = json.dumps(prediction(output=["http://x/1.jpg", "http://x/" + "y" * 60_000])).encode()
     assert (await post(client, body, signed(body))).status_code == 204
     (record,) = await records_of(gateway_settings, PREDICTIONS)
-    assert fact_of(record)["prediction"] == {"id": "p1", "status": "succeeded", "output": ["http://x/1.jpg"]}
+    assert fact_of(record)["prediction"] == {"id": "p1", "status": "succeeded", "output": ["http://x/1.jpg", None]}
 
 
 async def test_while_kafka_is_away_the_provider_is_soon_told_to_come_again(

@@ -127,9 +127,9 @@ async def test_when_the_account_is_throttled_everybody_waits(world: World) -> No
     assert (row["submitted_at"] - row["queued_at"]).total_seconds() >= 0.7
 
 
-async def test_an_error_of_the_provider_s_is_tried_again_with_backoff(world: World) -> None:
+async def test_an_error_of_the_provider_s_is_tried_again_with_backoff_once_there_is_surely_no_run(world: World) -> None:
     await world.queue("u1", "b1", prompt="a lake [[fault:server_error]]")
-    async with world.running(world.dispatcher()):
+    async with world.running(world.dispatcher(), world.reconciler()):
         await until(lambda: is_in(world, "running"), "it runs in the end")
     row = await world.row("u1", "b1")
     assert (row["attempts"], await world.runs_of("u1", "b1")) == (2, 1)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.facts import PredictionUpdated
 from models.provider_work import (
     BACKOFF_MAX_S,
     Model,
@@ -161,3 +162,15 @@ def test_an_older_run_of_the_same_seed_is_somebody_else_s() -> None:
 )
 def test_a_list_of_strange_bodies_adopts_nothing(broken: dict[str, Any]) -> None:
     assert adopted([work()], [broken], set(), []) == ({}, set())
+
+
+def test_a_listed_run_with_a_webhook_that_is_no_url_is_nobody_s() -> None:
+    lost = work()
+    body = {"id": "p9", "webhook": "http://[bad", "input": {"seed": 1, "prompt": "else"}}
+    assert adopted([lost], [body], set(), []) == ({}, set())
+
+
+def test_an_output_without_an_address_keeps_its_place() -> None:
+    fact = PredictionUpdated("r", "u", "succeeded", "webhook", "p", {"output": ["http://a/0", None, "http://a/2", 7]})
+    assert fact.output_urls() == ["http://a/0", "", "http://a/2", ""]
+    assert PredictionUpdated("r", "u", "succeeded", "webhook", "p", {"output": [None]}).output_urls() == []
