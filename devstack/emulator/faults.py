@@ -36,6 +36,7 @@ class Fault(StrEnum):
     REFUSED = "refused"
     LOST_REQUEST = "lost_request"
     LOST_ANSWER = "lost_answer"
+    BROKEN_ANSWER = "broken_answer"
     SLOW_ANSWER = "slow_answer"
     FAILED = "failed"
     ABORTED = "aborted"
@@ -63,6 +64,7 @@ FAULTS: dict[Fault, tuple[Stage, str]] = {
     Fault.REFUSED: (Stage.CREATE, "422, final; nothing is created"),
     Fault.LOST_REQUEST: (Stage.CREATE, "the connection closes without an answer; nothing is created"),
     Fault.LOST_ANSWER: (Stage.CREATE, "the connection closes without an answer; the prediction runs"),
+    Fault.BROKEN_ANSWER: (Stage.CREATE, "502 on the way back; the prediction runs"),
     Fault.SLOW_ANSWER: (Stage.CREATE, "the prediction runs, the answer comes late"),
     Fault.FAILED: (Stage.RUN, "ends as failed"),
     Fault.ABORTED: (Stage.RUN, "ends as aborted, a status that clients may not know"),

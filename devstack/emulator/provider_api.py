@@ -134,6 +134,8 @@ async def _create(request: Request, read: Any) -> Response:
     prediction = emulator.create(creation, header_marks, attempt, _base_url(request))
     if Fault.LOST_ANSWER in faults:
         return NoAnswer()
+    if Fault.BROKEN_ANSWER in faults:
+        return problem(502, "Bad gateway")
     if Fault.SLOW_ANSWER in faults:
         await asyncio.sleep(emulator.options.slow_answer_s)
     wanted = _WAIT.search(request.headers.get("prefer", ""))

@@ -86,7 +86,9 @@ async def test_a_refusal_is_final_and_says_why(provider: ReplicateProvider) -> N
         await create(provider, work("refused"))
 
 
-@pytest.mark.parametrize(("fault", "runs"), [("lost_answer", 1), ("lost_request", 0), ("slow_answer", 1)])
+@pytest.mark.parametrize(
+    ("fault", "runs"), [("lost_answer", 1), ("lost_request", 0), ("slow_answer", 1), ("broken_answer", 1)]
+)
 async def test_a_lost_answer_is_silence_and_the_client_does_not_ask_twice(
     provider: ReplicateProvider, emulator_url: str, fault: str, runs: int
 ) -> None:
