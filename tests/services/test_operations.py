@@ -176,7 +176,7 @@ async def test_a_model_that_is_trained_between_two_attempts_changes_nothing(worl
     assert await dispatcher.tick() == 1
     await dispatcher.hands.drain(5.0)
     await own_model(world, "u1")
-    async with world.running(dispatcher):
+    async with world.running(dispatcher, world.reconciler()):
         await ends(world, "running")
     run = await run_of(world, "u1", "r1")
     assert (run["model"], run["input"]["prompt"]) == ("emulator/flux", "a lake [[fault:server_error]]")

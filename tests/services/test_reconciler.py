@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from adapters.generations import queue_generations
 from adapters.postgres import transaction
 from models.errors import ProviderBusy
@@ -193,9 +191,15 @@ async def test_a_run_that_ends_just_in_time_is_not_expired(world: World) -> None
     await world.queue("u1", "j1")
     async with world.running(world.dispatcher()):
         await ends(world, "running")
-    await asyncio.sleep(0.2)  # the run ends meanwhile, unheard
+    prediction_id = (await world.row("u1", "j1"))["prediction_id"]
+
+    async def is_over_unheard() -> bool:
+        return bool((await world.provider.get(prediction_id))["status"] == "succeeded")
+
+    await until(is_over_unheard, "the run ends")
     async with world.running(world.reconciler(deadline_s=0.1)):
         await ends(world, "storing")
+    assert (await world.row("u1", "j1"))["reason"] is None
 
 
 async def test_a_request_queued_through_a_long_outage_expires(world: World) -> None:
