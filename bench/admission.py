@@ -9,18 +9,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from bench.results import summary
 from bench.rounds import Bench, Options
-from devstack.stack import attached_stack
-from models.errors import DarkroomError
-from streams.settings import load_settings
+from bench.stage import run_bench, say
 
 PARTITIONS = 4
 
@@ -28,28 +22,11 @@ PARTITIONS = 4
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; exit code 0 if no run was void."""
     options = _options(arguments)
-    home = Path(tempfile.mkdtemp(prefix="darkroom-bench-"))
-    try:
-        given = load_settings()
-        # With servers of its own it leaves nothing behind; given servers are found through their own home.
-        settings = given.model_copy(
-            update={
-                "home": given.home if given.kafka else home,
-                "partitions": PARTITIONS,
-                "redis": "redis://127.0.0.1:1",
-                "topic_prefix": "",
-            }
-        )
-        with attached_stack(settings, _say) as running:
-            measured = asyncio.run(_measure(Bench(running, options, home, _say)))
-    except DarkroomError as error:
-        _say(f"bench: {error}")
-        return 1
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-    outcome = summary(measured)
-    print(json.dumps(outcome))
-    return 1 if outcome["violations"] else 0
+    return run_bench(
+        lambda settings, home: summary(asyncio.run(_measure(Bench(settings, options, home, say)))),
+        partitions=PARTITIONS,
+        redis="redis://127.0.0.1:1",
+    )
 
 
 async def _measure(bench: Bench) -> dict[str, Any]:
@@ -84,10 +61,6 @@ def _options(arguments: list[str] | None) -> Options:
         latency_runs=parsed.latency_runs,
         latency_s={200: parsed.latency_slow_s, 1000: parsed.latency_fast_s},
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,20 +8,14 @@ the cache. Every answer is checked afterwards against the events. The last line 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from bench.credit_readers import Record
 from bench.credit_rounds import Bench, Options
-from devstack.stack import attached_stack
-from models.errors import DarkroomError
-from streams.settings import load_settings
+from bench.stage import run_bench, say
 
 PARTITIONS = 4
 
@@ -29,23 +23,10 @@ PARTITIONS = 4
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; exit code 0 if nothing was violated."""
     options = _options(arguments)
-    home = Path(tempfile.mkdtemp(prefix="darkroom-bench-"))
-    try:
-        given = load_settings()
-        # With servers of its own it leaves nothing behind; given servers are found through their own home.
-        settings = given.model_copy(
-            update={"home": given.home if given.kafka else home, "partitions": PARTITIONS, "topic_prefix": ""}
-        )
-        with attached_stack(settings, _say) as running:
-            measured = uvloop.run(Bench(running, options, home, _say).run())
-    except DarkroomError as error:
-        _say(f"bench: {error}")
-        return 1
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-    outcome = summary(measured, options)
-    print(json.dumps(outcome))
-    return 1 if outcome["violations"] else 0
+    return run_bench(
+        lambda settings, home: summary(uvloop.run(Bench(settings, options, home, say).run()), options),
+        partitions=PARTITIONS,
+    )
 
 
 def summary(measured: dict[str, Any], options: Options) -> dict[str, Any]:
@@ -125,10 +106,6 @@ def _options(arguments: list[str] | None) -> Options:
         propagation_s=parsed.propagation_s,
         seed=parsed.seed,
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +23,11 @@ from adapters.audit import audit
 from adapters.blobs import open_blobs
 from bench.arena import Arena
 from bench.contestants import Usage
+from bench.stage import run_bench, say
 from bench.stages import stage_times
 from bench.whole_system import WholeSystem, whole_system
-from devstack.stack import attached_stack
 from models.errors import DarkroomError
-from streams.settings import Settings, load_settings
+from streams.settings import Settings
 
 PARTITIONS = 4
 WARM_UP_S = 3.0
@@ -60,21 +58,7 @@ class Options:
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; exit code 0 if nothing is wrong."""
     options = _options(arguments)
-    home = Path(tempfile.mkdtemp(prefix="darkroom-bench-"))
-    try:
-        given = load_settings()
-        settings = given.model_copy(
-            update={"home": given.home if given.kafka else home, "partitions": PARTITIONS, "topic_prefix": ""}
-        )
-        with attached_stack(settings, _say) as running:
-            outcome = asyncio.run(_measure(running, options, home))
-    except DarkroomError as error:
-        _say(f"bench: {error}")
-        return 1
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-    print(json.dumps(outcome))
-    return 1 if outcome["violations"] else 0
+    return run_bench(lambda settings, home: asyncio.run(_measure(settings, options, home)), partitions=PARTITIONS)
 
 
 async def _measure(running: Settings, options: Options, home: Path) -> dict[str, Any]:
@@ -86,17 +70,17 @@ async def _measure(running: Settings, options: Options, home: Path) -> dict[str,
         with whole_system(settings, latency_s=options.latency_s, long_side_px=options.long_side_px) as system:
             servers = arena.server_pids()
             backlog = await _load(system, servers, options, options.offered, options.requests, 0)
-            _say(f"backlog:   {json.dumps(backlog)}")
+            say(f"backlog:   {json.dumps(backlog)}")
             rate = options.rate or round((backlog["per_s"] or 2.0) / 2, 1)
             requests = int(rate * (WARM_UP_S + options.duration_s))
             paced = await _load(system, servers, options, rate, requests, int(rate * WARM_UP_S))
-            _say(f"at {rate:g}/s: {json.dumps(paced)}")
-            _say(f"stages:    {json.dumps(await stage_times(settings.require('postgres'), requests))}")
+            say(f"at {rate:g}/s: {json.dumps(paced)}")
+            say(f"stages:    {json.dumps(await stage_times(settings.require('postgres'), requests))}")
             violations = await _violations(system, [backlog, paced])
     finally:
         await arena.close()
     for name, count in violations.items():
-        _say(f"VOID: {name}: {count}")
+        say(f"VOID: {name}: {count}")
     return {
         "bench": "end_to_end",
         "per_s": backlog["per_s"],
@@ -194,10 +178,6 @@ def _options(arguments: list[str] | None) -> Options:
         long_side_px=parsed.long_side_px,
         seed=parsed.seed,
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

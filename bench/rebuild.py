@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
-import shutil
 import sys
-import tempfile
 import time
 import uuid
-from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -25,9 +21,8 @@ import uvloop
 
 from adapters.admission_state import load_state
 from adapters.migrate import migrate
-from devstack.stack import attached_stack
+from bench.stage import run_bench, say
 from models.admission import PartitionState
-from models.errors import DarkroomError
 from models.operations import POLICIES
 from streams.settings import load_settings
 
@@ -49,21 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--entries", type=int, default=1)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args(arguments)
-    home = Path(tempfile.mkdtemp(prefix="darkroom-bench-"))
-    try:
-        given = load_settings()
-        settings = given.model_copy(
-            update={"home": home, "kafka": given.kafka or "127.0.0.1:1", "redis": given.redis or "redis://127.0.0.1:1"}
-        )
-        with attached_stack(settings, _say) as running:
-            outcome = uvloop.run(_measure(running.require("postgres"), options.users, options.entries, options.runs))
-    except DarkroomError as error:
-        _say(f"bench: {error}")
-        return 1
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-    print(json.dumps(outcome))
-    return 1 if outcome["violations"] else 0
+    unused = {"kafka": "127.0.0.1:1", "redis": "redis://127.0.0.1:1"} if not load_settings().kafka else {}
+    return run_bench(
+        lambda settings, home: uvloop.run(
+            _measure(settings.require("postgres"), options.users, options.entries, options.runs)
+        ),
+        **unused,
+    )
 
 
 async def _measure(server: str, users: int, entries: int, runs: int) -> dict[str, Any]:
@@ -101,7 +88,7 @@ async def _rebuild(postgres: str, users: int, entries: int, runs: int) -> dict[s
         took["floor"].append(time.perf_counter() - began)
         violations += len(fetched) != rows
         del fetched
-        _say(f"run {number + 1}: rebuilt in {took['rebuild'][-1]:.2f} s; rows fetched alone {took['floor'][-1]:.2f} s")
+        say(f"run {number + 1}: rebuilt in {took['rebuild'][-1]:.2f} s; rows fetched alone {took['floor'][-1]:.2f} s")
     await connection.close()
     return {
         "bench": "rebuild",
@@ -122,10 +109,6 @@ def _wrong(state: PartitionState, users: int, entries: int) -> int:
     return missing + sum(
         state.windows.remaining(POLICY, f"user-{number}", CLOCK_MS) != POLICY.limit - entries for number in range(users)
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
