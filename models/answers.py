@@ -90,17 +90,18 @@ def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequen
 
 
 def _render_admitted(outputs: list[Output], record: Record, request: Request, decision: Admitted) -> None:
-    _render_admission(outputs, record, request, decision, record.timestamp + decision.late_ms)
+    trace = _render_admission(outputs, record, request, decision, record.timestamp + decision.late_ms)
     if decision.cost:
         cause = Cause("charge", charge_reference(request.user_id, request.request_id), -decision.cost)
         event = CreditsChanged(request.user_id, decision.balance, decision.version, decision.unlimited, cause)
         assert record.key is not None
-        outputs.append(credits_changed(_credits_stamp, record.key, event))
+        outputs.append(credits_changed(_credits_stamp, record.key, event, trace))
 
 
 def _render_admission(
     outputs: list[Output], record: Record, request: Request, decision: Admitted | Repeated, admitted_at_ms: int
-) -> None:
+) -> str | None:
+    """Adds the event; returns the trace that it belongs to."""
     event = GenerationAdmitted(
         request.request_id,
         request.user_id,
@@ -116,6 +117,7 @@ def _render_admission(
     event_id = f"{request.user_id}/{request.request_id}/admitted"
     trace = traceparent_of(record) if record.headers else None
     outputs.append((ADMITTED, record.key, _encode(event), _admitted_stamp.headers(event_id, trace)))
+    return trace
 
 
 def _render_rejected(record: Record, request: Request | MalformedRequest, decision: Decision) -> Output:

@@ -47,6 +47,7 @@ class Generation:
     options: Options = NO_OPTIONS
     output_urls: list[str] | None = None
     reason: str | None = None
+    traceparent: str | None = None
 
 
 class Refund(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -69,6 +70,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag=1):
     operation: str
     reason: str
     refund: Refund | None
+    traceparent: str | None = None
 
 
 class Nothing(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -182,13 +184,15 @@ def _keep_model(generation: Generation, version: str, effects: Effects) -> Train
         trigger_word,
         generation.cost,
         generation.admitted_at_ms,
+        generation.traceparent,
     )
 
 
 def end(generation: Generation, led: Transition, accounts: dict[str, Account], effects: Effects) -> Ended:
     """A request that ends without what was asked for, and gets its credits back."""
     generation.reason = led.reason
-    return Ended(generation.operation, led.reason, refund_all(generation, accounts, effects))
+    given_back = refund_all(generation, accounts, effects)
+    return Ended(generation.operation, led.reason, given_back, generation.traceparent)
 
 
 def refund_all(generation: Generation, accounts: dict[str, Account], effects: Effects) -> Refund | None:
@@ -237,16 +241,17 @@ class SettlementRenderer:
         message = MESSAGES[decision.reason].format(thing=THINGS[kind_of(decision.operation)])
         event = GenerationFailed(request_id, user_id, decision.operation, decision.reason, message, refunded)
         key = user_id.encode()
-        outputs: list[Output] = [(FAILED, key, _encode(event), self._failed.headers(f"{user_id}/{request_id}/failed"))]
+        headers = self._failed.headers(f"{user_id}/{request_id}/failed", decision.traceparent)
+        outputs: list[Output] = [(FAILED, key, _encode(event), headers)]
         if decision.refund:
-            outputs.append(self.refunded(user_id, decision.refund))
+            outputs.append(self.refunded(user_id, decision.refund, decision.traceparent))
         return outputs
 
-    def refunded(self, user_id: str, refund: Refund) -> Output:
+    def refunded(self, user_id: str, refund: Refund, traceparent: str | None) -> Output:
         """The new balance after a refund."""
         cause = Cause("refund", refund.reference_id, refund.amount)
         event = CreditsChanged(user_id, refund.balance, refund.version, refund.unlimited, cause)
-        return credits_changed(self._credits, user_id.encode(), event)
+        return credits_changed(self._credits, user_id.encode(), event, traceparent)
 
 
 _renderer = SettlementRenderer("settle")

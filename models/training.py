@@ -40,6 +40,7 @@ class Trained(msgspec.Struct, frozen=True, array_like=True, tag=4):
     trigger_word: str
     cost: int
     requested_at_ms: int
+    traceparent: str | None = None
 
 
 def trigger_word_of(user_id: str, request_id: str, options: Options) -> str:
@@ -96,4 +97,5 @@ def render_completed(user_id: str, request_id: str, trained: Trained, completed_
         rfc3339(trained.requested_at_ms),
         rfc3339(completed_at_ms),
     )
-    return (COMPLETED, user_id.encode(), _encode(event), _stamp.headers(f"{user_id}/{request_id}/completed"))
+    headers = _stamp.headers(f"{user_id}/{request_id}/completed", trained.traceparent)
+    return (COMPLETED, user_id.encode(), _encode(event), headers)
