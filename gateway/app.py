@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from adapters.blobs import open_blobs
-from gateway import health, images, problems, webhooks
+from gateway import documents, health, images, problems, webhooks
 from gateway.health import KafkaProbe
 from gateway.webhooks import WebhookDoor
 from streams.facts import FactPublisher
@@ -35,7 +35,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))
     app.state.blobs = open_blobs(settings.blob_location)
     app.state.kafka_probe = KafkaProbe(bootstrap)
+    app.state.partitions = settings.partitions
     problems.install(app)
-    for part in (webhooks, images, health):
+    for part in (webhooks, images, documents, health):
         app.include_router(part.router)
     return app

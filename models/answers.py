@@ -6,6 +6,7 @@ Pure, and the same again after a crash: event ids and bodies are made from the r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -22,8 +23,8 @@ from models.admission import (
     TooManyInFlight,
 )
 from models.operations import OPERATIONS, Operation
-from models.outputs import EventStamp, Output, Record, dead_letter, rfc3339, traceparent_of
-from models.requests import Context, FieldError, MalformedRequest, Options, Request
+from models.outputs import EventStamp, Output, Record, Rfc3339, dead_letter, rfc3339, traceparent_of
+from models.requests import Context, FieldError, MalformedRequest, OperationName, Options, Request
 from models.routing import Forwarded, forwarded
 from models.topics import ADMITTED, CREDITS, REJECTED, REQUESTED
 
@@ -31,18 +32,22 @@ IN_FLIGHT_RETRY_S = 5.0
 """When a request will end nobody can say; this is when to look again."""
 
 
+REASONS = ("rate_limited", "insufficient_credits", "invalid", "conflict")
+"""Why a request may be refused."""
+
+
 class GenerationAdmitted(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """generations.admitted.v1"""
 
     request_id: str
     user_id: str
-    operation: str
+    operation: OperationName
     prompt: str
     options: Options
     cost: int
     balance: int
     version: int
-    admitted_at: str
+    admitted_at: Rfc3339
     context: Context | None = None
 
 
@@ -52,7 +57,7 @@ class GenerationRejected(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     user_id: str
     operation: str
-    reason: str
+    reason: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(REASONS)})]
     message: str
     policy: str | msgspec.UnsetType = msgspec.UNSET
     limit: int | msgspec.UnsetType = msgspec.UNSET

@@ -11,9 +11,9 @@ from models.accounts import output_refund_reference
 from models.facts import ImagesStored, StoredImage
 from models.lifecycle import Event, transition
 from models.operations import OPERATIONS
-from models.outputs import EventStamp, Output, Record, dead_letter, rfc3339
+from models.outputs import EventStamp, Output, Record, Rfc3339, dead_letter, rfc3339
 from models.pictures import VIDEO_TYPES
-from models.requests import Unreadable
+from models.requests import OperationName, Unreadable
 from models.settlement import Dead, Ended, Facts, Generation, Nothing, Refund, SettlementRenderer, refund, refund_all
 from models.settlement import Effects as Settlement
 from models.topics import COMPLETED
@@ -145,13 +145,13 @@ class GenerationCompleted(msgspec.Struct, frozen=True):
 
     request_id: str
     user_id: str
-    operation: str
+    operation: OperationName
     prediction_id: str
     images: list[CompletedImage]
     cost: int
     refunded: int
-    requested_at: str
-    completed_at: str
+    requested_at: Rfc3339
+    completed_at: Rfc3339
 
 
 _encode = msgspec.json.Encoder().encode

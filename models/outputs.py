@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from datetime import date, timedelta
 from hashlib import sha256
-from typing import Protocol
+from typing import Annotated, Protocol
+
+import msgspec
 
 from models.errors import OutputTooLarge
 from models.topics import DEAD_LETTERS
@@ -19,7 +21,8 @@ from models.topics import DEAD_LETTERS
 Header = tuple[str, bytes]
 Output = tuple[str, bytes | None, bytes | None, list[Header]]
 """(topic, key, value, headers), to be published to the partition of the record that caused it."""
-
+Rfc3339 = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""A time in an event, as `rfc3339` writes it."""
 
 LETTER_BYTES_MAX = 2 << 20
 HEADERS_BYTES_MAX = 1 << 20

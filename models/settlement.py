@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
@@ -16,7 +17,7 @@ from models.lifecycle import ENDED, Effect, Event, State, Transition, event_of_s
 from models.operations import Kind, kind_of
 from models.outputs import EventStamp, Output, Record, dead_letter
 from models.provider_work import collection_of
-from models.requests import Options, Unreadable
+from models.requests import OperationName, Options, Unreadable
 from models.topics import CREDITS, FAILED
 from models.training import Trained, UserModel, render_completed, trigger_word_of, version_trained
 
@@ -219,8 +220,8 @@ class GenerationFailed(msgspec.Struct, frozen=True):
 
     request_id: str
     user_id: str
-    operation: str
-    reason: str
+    operation: OperationName
+    reason: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(MESSAGES)})]
     message: str
     refunded: int
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from models.outputs import EventStamp, Output, rfc3339
-from models.requests import Options
+from models.outputs import EventStamp, Output, Rfc3339, rfc3339
+from models.requests import OperationName, Options
 from models.topics import COMPLETED
 
 _VERSION = re.compile(r"([\w.-]{1,128}/[\w.-]{1,128}:)?[\w.-]{1,128}\Z", re.ASCII)
@@ -69,14 +69,14 @@ class TrainingCompleted(msgspec.Struct, frozen=True):
 
     request_id: str
     user_id: str
-    operation: str
+    operation: OperationName
     prediction_id: str
     images: tuple[()]
     model: CompletedModel
     cost: int
     refunded: int
-    requested_at: str
-    completed_at: str
+    requested_at: Rfc3339
+    completed_at: Rfc3339
 
 
 _encode = msgspec.json.Encoder().encode
