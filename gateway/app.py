@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
 from adapters.blobs import open_blobs
-from gateway import health, images, problems, webhooks
+from gateway import events, generations, grants, health, images, problems, webhooks
 from gateway.health import KafkaProbe
 from gateway.webhooks import WebhookDoor
+from streams.event_hub import EventHub
 from streams.facts import FactPublisher
+from streams.following import Followers
+from streams.producer import Producer
 from streams.publisher import Publisher
 from streams.settings import Settings
+
+CLOSE_S = 3.0
+SEND_S = 2.0
+"""How long a request may be on its way to Kafka before it is given up: it must not arrive after its 503."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -24,18 +32,30 @@ def create_app(settings: Settings) -> FastAPI:
     bootstrap = settings.require("kafka")
     publisher = Publisher(bootstrap, client_id="darkroom-gateway", topic_prefix=settings.topic_prefix)
 
+    producer = Producer(settings, client_id="darkroom-gateway-requests", request_timeout_s=SEND_S)
+    hub = EventHub(settings)
+    followers = Followers(settings, hub)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        reading = asyncio.create_task(hub.run(), name="read events")
         try:
             yield
         finally:
+            followers.close()
+            reading.cancel()
+            await asyncio.wait({reading}, timeout=CLOSE_S)
+            await producer.close()
             await publisher.close()
 
     app = FastAPI(title="Darkroom", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))
     app.state.blobs = open_blobs(settings.blob_location)
     app.state.kafka_probe = KafkaProbe(bootstrap)
+    app.state.hub = hub
+    app.state.followers = followers
+    app.state.producer = producer
     problems.install(app)
-    for part in (webhooks, images, health):
+    for part in (webhooks, generations, grants, events, images, health):
         app.include_router(part.router)
     return app

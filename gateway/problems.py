@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -20,14 +21,22 @@ RETRY_AFTER_S = 2
 
 
 class Problem(Exception):
-    """An answer that says no. `code` is stable; `detail` is one line for a person."""
+    """An answer that says no. `code` is stable; `detail` is one line for a person; `extra` are more fields."""
 
-    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
 
 
 def problem_response(problem: Problem) -> Response:
@@ -38,6 +47,7 @@ def problem_response(problem: Problem) -> Response:
         "status": problem.status,
         "code": problem.code,
         "detail": problem.detail,
+        **problem.extra,
     }
     return JSONResponse(body, problem.status, problem.headers, CONTENT_TYPE)
 

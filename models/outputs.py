@@ -7,6 +7,7 @@ cannot collide.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date, timedelta
 from hashlib import sha256
@@ -27,6 +28,7 @@ OUTPUT_BYTES_MAX = 1_000_000
 """What fits any of our topics with its overhead; letters have a topic with a higher limit."""
 LETTER_WHOLE_BYTES_MAX = LETTER_BYTES_MAX + HEADERS_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024
 TRACEPARENT_BYTES_MAX = 128
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 # Ours take the place of any that came in: a letter must not lie about where it is from.
 _LETTER_HEADERS = {
     *("dl_topic", "dl_partition", "dl_offset", "dl_reason", "dl_error", "dl_at", "dl_id"),
@@ -73,6 +75,13 @@ def traceparent_of(record: Record) -> Header | None:
         if header[0] == "traceparent" and len(header[1] or b"") <= TRACEPARENT_BYTES_MAX:
             return header
     return None
+
+
+def traceparent_in(text: str | None) -> Header | None:
+    """The Kafka header for a W3C trace context that came over HTTP; None for anything else."""
+    if text is None or _TRACEPARENT.match(text) is None:
+        return None
+    return ("traceparent", text.encode())
 
 
 def bounded_headers(headers: Sequence[Header], bytes_max: int = HEADERS_BYTES_MAX) -> list[Header]:

@@ -19,7 +19,7 @@ from models.grants import Grant, read_grant
 from models.outputs import Header
 from models.requests import MalformedRequest, Options, Request, Unreadable, read_request
 from models.topics import CANCEL_REQUESTED, GRANTED, REQUESTED
-from streams.publisher import Publisher
+from streams.publisher import REQUEST_TIMEOUT_S, Publisher
 from streams.settings import Settings
 
 SEND_TIMEOUT_S = 30.0
@@ -82,8 +82,15 @@ def new_cancel(user_id: str, request_id: str) -> CancelRequested:
 class Producer:
     """Sends to the partition of the user. Use as `async with Producer(settings) as producer`."""
 
-    def __init__(self, settings: Settings, *, client_id: str = "darkroom-producer") -> None:
-        self._publisher = Publisher(settings.require("kafka"), client_id=client_id, topic_prefix=settings.topic_prefix)
+    def __init__(
+        self, settings: Settings, *, client_id: str = "darkroom-producer", request_timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._publisher = Publisher(
+            settings.require("kafka"),
+            client_id=client_id,
+            topic_prefix=settings.topic_prefix,
+            request_timeout_s=request_timeout_s,
+        )
 
     async def request(
         self, request: Request, *, headers: tuple[Header, ...] = (), timeout_s: float = SEND_TIMEOUT_S

@@ -19,9 +19,15 @@ PUBLISH_TIMEOUT_S = 30.0
 
 
 class Publisher:
-    """An idempotent producer that is made anew when it has broken."""
+    """An idempotent producer that is made anew when it has broken.
 
-    def __init__(self, bootstrap: str, *, client_id: str, topic_prefix: str = "") -> None:
+    What no broker has taken within `request_timeout_s` is given up and never sent later.
+    """
+
+    def __init__(
+        self, bootstrap: str, *, client_id: str, topic_prefix: str = "", request_timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._request_timeout_s = request_timeout_s
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._prefix = topic_prefix
@@ -104,7 +110,7 @@ class Publisher:
                         acks="all",
                         enable_idempotence=True,
                         max_batch_size=1 << 20,
-                        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+                        request_timeout_ms=int(self._request_timeout_s * 1000),
                     )
                     try:
                         await producer.start()
