@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from adapters.blobs import open_blobs
+from adapters.postgres import close_pool, open_pool
 from gateway import events, generations, grants, health, images, problems, webhooks
 from gateway.health import KafkaProbe
 from gateway.webhooks import WebhookDoor
@@ -22,15 +23,18 @@ from streams.settings import Settings
 CLOSE_S = 3.0
 SEND_S = 2.0
 """How long a request may be on its way to Kafka before it is given up: it must not arrive after its 503."""
+POSTGRES_POOL_MAX = 10
 
 
 def create_app(settings: Settings) -> FastAPI:
     """An application; nothing is connected before the first request needs it.
 
-    Raises BadSetting: Kafka's address, the webhook secret or the blob store's location cannot be used.
+    `app.state.pool` is there while it runs. Raises BadSetting: the address of Kafka or Postgres, the webhook secret or
+    the blob store's location cannot be used.
     """
-    bootstrap = settings.require("kafka")
+    bootstrap, database = settings.require("kafka"), settings.require("postgres")
     publisher = Publisher(bootstrap, client_id="darkroom-gateway", topic_prefix=settings.topic_prefix)
+    pool_max = min(POSTGRES_POOL_MAX, settings.postgres_pool_max)
 
     producer = Producer(settings, client_id="darkroom-gateway-requests", request_timeout_s=SEND_S)
     hub = EventHub(settings)
@@ -39,6 +43,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         reading = asyncio.create_task(hub.run(), name="read events")
+        # Connects nowhere yet: while Postgres is away, whoever needs it raises Unavailable, and pictures still go out.
+        app.state.pool = await open_pool(database, size_max=pool_max, application="darkroom-gateway")
         try:
             yield
         finally:
@@ -47,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
             await asyncio.wait({reading}, timeout=CLOSE_S)
             await producer.close()
             await publisher.close()
+            await close_pool(app.state.pool)
 
     app = FastAPI(title="Darkroom", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))
