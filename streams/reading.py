@@ -40,8 +40,12 @@ class Reader:
         )
 
     async def __aenter__(self) -> Self:
-        async with _bounded():
-            await self._consumer.start()
+        try:
+            async with _bounded():
+                await self._consumer.start()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
