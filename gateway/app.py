@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from adapters.blobs import open_blobs
+from adapters.postgres import close_pool, open_pool
 from gateway import health, images, problems, webhooks
 from gateway.health import KafkaProbe
 from gateway.webhooks import WebhookDoor
@@ -15,21 +16,28 @@ from streams.facts import FactPublisher
 from streams.publisher import Publisher
 from streams.settings import Settings
 
+POSTGRES_POOL_MAX = 10
+
 
 def create_app(settings: Settings) -> FastAPI:
     """An application; nothing is connected before the first request needs it.
 
-    Raises BadSetting: Kafka's address, the webhook secret or the blob store's location cannot be used.
+    `app.state.pool` is there while it runs. Raises BadSetting: the address of Kafka or Postgres, the webhook secret or
+    the blob store's location cannot be used.
     """
-    bootstrap = settings.require("kafka")
+    bootstrap, database = settings.require("kafka"), settings.require("postgres")
     publisher = Publisher(bootstrap, client_id="darkroom-gateway", topic_prefix=settings.topic_prefix)
+    pool_max = min(POSTGRES_POOL_MAX, settings.postgres_pool_max)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # Connects nowhere yet: while Postgres is away, whoever needs it raises Unavailable, and pictures still go out.
+        app.state.pool = await open_pool(database, size_max=pool_max, application="darkroom-gateway")
         try:
             yield
         finally:
             await publisher.close()
+            await close_pool(app.state.pool)
 
     app = FastAPI(title="Darkroom", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))
