@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from adapters.blobs import open_blobs
 from adapters.postgres import close_pool, open_pool
-from gateway import events, generations, grants, health, images, problems, webhooks
+from gateway import events, grants, health, images, problems, requests, webhooks
 from gateway.health import KafkaProbe
 from gateway.webhooks import WebhookDoor
 from streams.event_hub import EventHub
@@ -63,6 +63,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.followers = followers
     app.state.producer = producer
     problems.install(app)
-    for part in (webhooks, generations, grants, events, images, health):
+    for part in (webhooks, requests, grants, events, images, health, problems):
         app.include_router(part.router)
     return app

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 
 from gateway.access import Caller
 from gateway.bodies import read_json_object
-from gateway.generations import AWAY_S
+from gateway.requests import AWAY_S
 from models.errors import WrongUse
 from models.grants import read_grant
 from models.http_fields import idempotency_key_of
