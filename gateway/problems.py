@@ -27,7 +27,7 @@ router = APIRouter()
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
-_WITH_RETRY_AFTER = {"unavailable", "rate_limited", "too_many_requests"}
+_WITH_RETRY_AFTER = {"unavailable", "rate_limited", "too_many_requests", "too_many_streams"}
 
 
 class Problem(Exception):
