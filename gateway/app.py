@@ -44,6 +44,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.blobs = open_blobs(settings.blob_location)
     app.state.kafka_probe = KafkaProbe(bootstrap)
     problems.install(app)
-    for part in (webhooks, images, health):
+    for part in (webhooks, images, health, problems):
         app.include_router(part.router)
     return app
