@@ -10,8 +10,13 @@ from fastapi import FastAPI
 
 from adapters.blobs import open_blobs
 from adapters.postgres import close_pool, open_pool
-from gateway import events, grants, health, images, problems, requests, webhooks
+from adapters.token_key import signing_key
+from adapters.tokens import live_tokens
+from gateway import events, grants, health, images, problems, requests, token_routes, webhooks
+from gateway.guard import GuardedApp
 from gateway.health import KafkaProbe
+from gateway.signing import Signer
+from gateway.tokens import TokenBook
 from gateway.webhooks import WebhookDoor
 from streams.event_hub import EventHub
 from streams.facts import FactPublisher
@@ -30,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
     """An application; nothing is connected before the first request needs it.
 
     `app.state.pool` is there while it runs. Raises BadSetting: the address of Kafka or Postgres, the webhook secret or
-    the blob store's location cannot be used.
+    the blob store's location cannot be used. SetupFailed: there is no key to sign tokens with.
     """
     bootstrap, database = settings.require("kafka"), settings.require("postgres")
     publisher = Publisher(bootstrap, client_id="darkroom-gateway", topic_prefix=settings.topic_prefix)
@@ -55,7 +60,9 @@ def create_app(settings: Settings) -> FastAPI:
             await publisher.close()
             await close_pool(app.state.pool)
 
-    app = FastAPI(title="Darkroom", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = GuardedApp(settings, title="Darkroom", lifespan=lifespan, docs_url=None, redoc_url=None)
+    signer = Signer(signing_key(settings.token_key, settings.home))
+    app.state.tokens = TokenBook(lambda: live_tokens(app.state.pool), signer)
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))
     app.state.blobs = open_blobs(settings.blob_location)
     app.state.kafka_probe = KafkaProbe(bootstrap)
@@ -63,6 +70,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.followers = followers
     app.state.producer = producer
     problems.install(app)
-    for part in (webhooks, requests, grants, events, images, health, problems):
+    for part in (webhooks, requests, grants, events, token_routes, images, health, problems):
         app.include_router(part.router)
     return app
