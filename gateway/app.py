@@ -8,11 +8,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from adapters.blobs import open_blobs
+from adapters.credit_reads import CreditReads
 from adapters.postgres import close_pool, open_pool
-from gateway import health, images, problems, webhooks
+from gateway import cancels, credits, gallery, generation_reads, health, images, openapi, problems, webhooks
 from gateway.health import KafkaProbe
+from gateway.searching import Searches
 from gateway.webhooks import WebhookDoor
 from streams.facts import FactPublisher
+from streams.producer import Producer
 from streams.publisher import Publisher
 from streams.settings import Settings
 
@@ -22,10 +25,11 @@ POSTGRES_POOL_MAX = 10
 def create_app(settings: Settings) -> FastAPI:
     """An application; nothing is connected before the first request needs it.
 
-    `app.state.pool` is there while it runs. Raises BadSetting: the address of Kafka or Postgres, the webhook secret or
-    the blob store's location cannot be used.
+    `app.state.pool` is there while it runs. Raises BadSetting: the address of Kafka, Postgres or Redis, the webhook
+    secret or the blob store's location cannot be used.
     """
     bootstrap, database = settings.require("kafka"), settings.require("postgres")
+    cache = settings.require("redis")
     publisher = Publisher(bootstrap, client_id="darkroom-gateway", topic_prefix=settings.topic_prefix)
     pool_max = min(POSTGRES_POOL_MAX, settings.postgres_pool_max)
 
@@ -33,9 +37,12 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Connects nowhere yet: while Postgres is away, whoever needs it raises Unavailable, and pictures still go out.
         app.state.pool = await open_pool(database, size_max=pool_max, application="darkroom-gateway")
+        app.state.credits = CreditReads.connect(cache, app.state.pool)
         try:
             yield
         finally:
+            await app.state.credits.close()
+            await app.state.producer.close()
             await publisher.close()
             await close_pool(app.state.pool)
 
@@ -43,7 +50,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))
     app.state.blobs = open_blobs(settings.blob_location)
     app.state.kafka_probe = KafkaProbe(bootstrap)
+    app.state.producer = Producer(settings, client_id="darkroom-gateway-commands")
+    app.state.searches = Searches(settings)
     problems.install(app)
-    for part in (webhooks, images, health, problems):
+    openapi.install(app)
+    for part in (generation_reads, cancels, credits, gallery, images, webhooks, health, problems):
         app.include_router(part.router)
     return app

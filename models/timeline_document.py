@@ -7,6 +7,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from models.errors import DarkroomError, WrongUse
 from models.outputs import rfc3339
 from models.timeline import Event, Moment, millis, owner_of
@@ -74,8 +76,10 @@ def timeline_document(
     }
 
 
-def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its times as RFC 3339."""
+def plain_row(row: Mapping[str, Any] | msgspec.Struct) -> dict[str, Any]:
+    """A row by column with its times as RFC 3339."""
+    if isinstance(row, msgspec.Struct):
+        row = msgspec.structs.asdict(row)
     return {name: rfc3339(millis(value)) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
