@@ -10,9 +10,25 @@ from fastapi import FastAPI
 from adapters.blobs import open_blobs
 from adapters.credit_reads import CreditReads
 from adapters.postgres import close_pool, open_pool
-from gateway import cancels, credits, gallery, generation_reads, health, images, openapi, problems, webhooks
+from adapters.token_key import signing_key
+from adapters.tokens import live_tokens
+from gateway import (
+    cancels,
+    credits,
+    gallery,
+    generation_reads,
+    health,
+    images,
+    openapi,
+    problems,
+    token_routes,
+    webhooks,
+)
+from gateway.guard import GuardedApp
 from gateway.health import KafkaProbe
 from gateway.searching import Searches
+from gateway.signing import Signer
+from gateway.tokens import TokenBook
 from gateway.webhooks import WebhookDoor
 from streams.facts import FactPublisher
 from streams.producer import Producer
@@ -26,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     """An application; nothing is connected before the first request needs it.
 
     `app.state.pool` is there while it runs. Raises BadSetting: the address of Kafka, Postgres or Redis, the webhook
-    secret or the blob store's location cannot be used.
+    secret or the blob store's location cannot be used. SetupFailed: there is no key to sign tokens with.
     """
     bootstrap, database = settings.require("kafka"), settings.require("postgres")
     cache = settings.require("redis")
@@ -46,7 +62,9 @@ def create_app(settings: Settings) -> FastAPI:
             await publisher.close()
             await close_pool(app.state.pool)
 
-    app = FastAPI(title="Darkroom", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = GuardedApp(settings, title="Darkroom", lifespan=lifespan, docs_url=None, redoc_url=None)
+    signer = Signer(signing_key(settings.token_key, settings.home))
+    app.state.tokens = TokenBook(lambda: live_tokens(app.state.pool), signer)
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))
     app.state.blobs = open_blobs(settings.blob_location)
     app.state.kafka_probe = KafkaProbe(bootstrap)
@@ -54,6 +72,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.searches = Searches(settings)
     problems.install(app)
     openapi.install(app)
-    for part in (generation_reads, cancels, credits, gallery, images, webhooks, health, problems):
+    for part in (
+        generation_reads,
+        cancels,
+        credits,
+        gallery,
+        token_routes,
+        images,
+        webhooks,
+        health,
+        problems,
+    ):
         app.include_router(part.router)
     return app

@@ -113,6 +113,12 @@ PROBLEMS: Mapping[str, ProblemKind] = {
             "Wait as many seconds as `Retry-After` says.",
         ),
         ProblemKind(
+            "headers_too_large",
+            431,
+            "The request's line and headers are too large",
+            "Send fewer or shorter headers, and a shorter address.",
+        ),
+        ProblemKind(
             "internal", 500, "Something went wrong on our side", "Try again once; then tell whoever runs the gateway."
         ),
         ProblemKind(
