@@ -82,6 +82,12 @@ PROBLEMS: Mapping[str, ProblemKind] = {
             "Read it: `GET /v1/generations/{request_id}`. There is nothing left to cancel.",
         ),
         ProblemKind(
+            "undecided",
+            409,
+            "The request is not decided yet",
+            "Send the same again, `Retry-After` seconds later: only an admitted request can be cancelled.",
+        ),
+        ProblemKind(
             "conflict",
             409,
             "The id was used before with other content",
