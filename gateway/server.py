@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from gateway.connections import GuardedProtocol, connections_max
 from models.errors import SetupFailed
 
 CONNECTIONS_MAX = 2000
@@ -55,11 +56,12 @@ async def serve(app: FastAPI, listener: socket.socket, ready: Callable[[str], No
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
         app,
+        http=GuardedProtocol,
         ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
+        limit_concurrency=connections_max(CONNECTIONS_MAX),
         timeout_graceful_shutdown=STOP_S,
     )
     server = _Server(config, lambda: ready(f"http://{host}:{port}"))
