@@ -16,6 +16,7 @@ from adapters.tokens import live_tokens
 from gateway import (
     cancels,
     credits,
+    documents,
     events,
     gallery,
     generation_reads,
@@ -85,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))
     app.state.blobs = open_blobs(settings.blob_location)
     app.state.kafka_probe = KafkaProbe(bootstrap)
+    app.state.partitions = settings.partitions
     app.state.hub = hub
     app.state.followers = followers
     app.state.producer = producer
@@ -102,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
         token_routes,
         images,
         webhooks,
+        documents,
         health,
         problems,
     ):

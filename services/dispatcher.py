@@ -157,7 +157,7 @@ class Dispatcher:
         except ProviderRefused as refused:
             PROVIDER_CALLS.labels("create", refused.code).inc()
             log.info("request refused", user=work.user_id, request=work.request_id, why=str(refused))
-            await self._facts.prediction(rejected(work, str(refused)))
+            await self._facts.prediction(rejected(work, str(refused)), work.traceparent)
             await give_start_back(self._pool, work)
         except ProviderSilent as silent:
             PROVIDER_CALLS.labels("create", silent.code).inc()
@@ -188,7 +188,7 @@ class Dispatcher:
         kept = await keep_prediction(self._pool, work, prediction_id, look_after_s=self._poll_after_s)
         crash_point(self.name, 4)  # known but not announced: the reconciler polls it
         if kept == prediction_id:
-            await self._facts.prediction(started(work, body))
+            await self._facts.prediction(started(work, body), work.traceparent)
             return
         # The request ended meanwhile, or an earlier run of it has announced itself: this one is one too many.
         log.warning("run not needed", request=work.request_id, prediction=prediction_id, kept=kept)

@@ -132,7 +132,7 @@ class Reconciler:
         if self._is_late(work) and not is_over(status):
             await self._give_up(work)
         elif body and not tells_nothing_new(work.state, status):
-            await self._facts.prediction(updated(work, body, "reconciler"))
+            await self._facts.prediction(updated(work, body, "reconciler"), work.traceparent)
 
     async def _search(self, collection: str, works: list[Work]) -> None:
         """Find the runs of requests whose answer was lost, among those of one collection."""
@@ -184,7 +184,7 @@ class Reconciler:
         if kept == prediction_id:
             RUNS_ADOPTED.inc()
             log.info("run adopted", user=work.user_id, request=work.request_id, prediction=prediction_id)
-            await self._facts.prediction(updated(work, body, "reconciler"))
+            await self._facts.prediction(updated(work, body, "reconciler"), work.traceparent)
 
     def _is_late(self, work: Work) -> bool:
         return work.age_s >= self._deadlines_s.get(work.operation, LONGEST_DEADLINE_S)
@@ -192,7 +192,7 @@ class Reconciler:
     async def _give_up(self, work: Work) -> None:
         """The refund first: a provider that is away must not hold it up."""
         fact = given_up(work)
-        await self._facts.prediction(fact)
+        await self._facts.prediction(fact, work.traceparent)
         (REQUESTS_CANCELLED if work.is_cancelled else REQUESTS_EXPIRED).inc()
         log.warning("request given up", user=work.user_id, request=work.request_id, status=fact.status)
         crash_point(self.name, 3)  # the run goes on at the provider until it ends by itself; nobody waits for it
