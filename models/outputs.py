@@ -32,7 +32,7 @@ OUTPUT_BYTES_MAX = 1_000_000
 LETTER_WHOLE_BYTES_MAX = LETTER_BYTES_MAX + HEADERS_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 # Ours take the place of any that came in: a letter must not lie about where it is from.
-_LETTER_HEADERS = {
+LETTER_HEADERS = {
     *("dl_topic", "dl_partition", "dl_offset", "dl_reason", "dl_error", "dl_at", "dl_id"),
     *("dl_truncated", "dl_sha256", "dl_key_truncated"),
 }
@@ -117,7 +117,7 @@ def dead_letter(record: Record, reason: str, error: str) -> Output:
     """
     coordinates = f"{record.topic}/{record.partition}/{record.offset}"
     value = record.value
-    headers = [header for header in bounded_headers(record.headers) if header[0] not in _LETTER_HEADERS]
+    headers = [header for header in bounded_headers(record.headers) if header[0] not in LETTER_HEADERS]
     if value is not None and len(value) > LETTER_BYTES_MAX:
         headers += [
             ("dl_truncated", str(len(value)).encode()),

@@ -65,7 +65,7 @@ class Publisher:
         await self._guarded(send)
 
     async def send(
-        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[Header] = ()
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[Header] = ()
     ) -> tuple[int, int]:
         """Publish one record to the partition of its key; returns (partition, offset) once acked.
 
