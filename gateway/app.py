@@ -12,6 +12,7 @@ from gateway import health, images, problems, webhooks
 from gateway.health import KafkaProbe
 from gateway.webhooks import WebhookDoor
 from streams.facts import FactPublisher
+from streams.http_metrics import HttpMetrics
 from streams.publisher import Publisher
 from streams.settings import Settings
 
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.blobs = open_blobs(settings.blob_location)
     app.state.kafka_probe = KafkaProbe(bootstrap)
     problems.install(app)
+    app.add_middleware(HttpMetrics)
     for part in (webhooks, images, health):
         app.include_router(part.router)
     return app

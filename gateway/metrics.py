@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
+from adapters.exposition import GATEWAY, measured_in
+
 WEBHOOKS = Counter("darkroom_webhooks_total", "Webhooks from the provider by what became of them.", ("outcome",))
 WEBHOOK_SECONDS = Histogram(
     "darkroom_webhook_seconds",
@@ -11,3 +13,5 @@ WEBHOOK_SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 IMAGES_SERVED = Counter("darkroom_images_served_total", "Pictures by answer.", ("outcome",))
+
+measured_in((GATEWAY,), WEBHOOKS, WEBHOOK_SECONDS, IMAGES_SERVED)
