@@ -59,14 +59,14 @@ class WeightedHistogram(Collector):
         self, name: str, documentation: str, *, buckets: Sequence[float], registry: CollectorRegistry = REGISTRY
     ) -> None:
         self._name, self._documentation = name, documentation
-        self._bounds = (*buckets, float("inf"))
-        self._counts = [0] * len(self._bounds)
+        self.bounds = (*buckets, float("inf"))
+        self._counts = [0] * len(self.bounds)
         self._sum = 0.0
         registry.register(self)
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count the value so many times."""
-        for index, bound in enumerate(self._bounds):
+        for index, bound in enumerate(self.bounds):
             if value <= bound:
                 self._counts[index] += times
                 break
@@ -83,7 +83,7 @@ class WeightedHistogram(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The family as it stands."""
-        bounds = [f"{bound:g}" if bound != float("inf") else "+Inf" for bound in self._bounds]
+        bounds = [f"{bound:g}" if bound != float("inf") else "+Inf" for bound in self.bounds]
         sums = accumulate(self._counts)
         yield HistogramMetricFamily(
             self._name, self._documentation, buckets=list(zip(bounds, sums, strict=True)), sum_value=self._sum
