@@ -38,6 +38,7 @@ from gateway.webhooks import WebhookDoor
 from streams.event_hub import EventHub
 from streams.facts import FactPublisher
 from streams.following import Followers
+from streams.http_metrics import HttpMetrics
 from streams.producer import Producer
 from streams.publisher import Publisher
 from streams.settings import Settings
@@ -93,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.searches = Searches(settings)
     problems.install(app)
     openapi.install(app)
+    app.add_middleware(HttpMetrics)
     for part in (
         requests,
         generation_reads,
