@@ -29,11 +29,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Place(NamedTuple):
-    """Where a record went. `topic` is without the deployment's prefix."""
+    """Where a record went, and when in broker time. `topic` is without the deployment's prefix."""
 
     topic: str
     partition: int
     offset: int
+    at_ms: int = 0
 
 
 def new_id(kind: str) -> str:

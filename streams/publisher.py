@@ -76,17 +76,17 @@ class Publisher:
 
     async def send(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[Header] = ()
-    ) -> tuple[int, int]:
-        """Publish one record to the partition of its key; returns (partition, offset) once acked.
+    ) -> tuple[int, int, int]:
+        """Publish one record to the partition of its key; returns (partition, offset, broker time in ms) once acked.
 
         Raises Unavailable: it may or may not be published; publishing it again is safe.
         """
 
-        async def send(producer: AIOKafkaProducer) -> tuple[int, int]:
+        async def send(producer: AIOKafkaProducer) -> tuple[int, int, int]:
             metadata = await producer.send_and_wait(self._prefix + topic, value, key=key, headers=list(headers))
-            return metadata.partition, metadata.offset
+            return metadata.partition, metadata.offset, metadata.timestamp
 
-        result: tuple[int, int] = await self._guarded(send)
+        result: tuple[int, int, int] = await self._guarded(send)
         EVENTS_PUBLISHED.labels(topic).inc()
         return result
 

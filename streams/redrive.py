@@ -68,7 +68,7 @@ async def redrive_letters(
                     continue
                 crash_point("redrive", 1)  # written down, not published: the letter is open, and redriven once more
                 headers = redriven_headers(letter, action)
-                partition, offset = await publisher.send(topic, letter.key, letter.value, headers)
+                partition, offset, _ = await publisher.send(topic, letter.key, letter.value, headers)
                 crash_point("redrive", 2)  # published, nobody knows: the same, and the second copy changes nothing
                 name = settings.topic_prefix + topic
                 await actions.settle(action.action_id, name, partition, offset)
