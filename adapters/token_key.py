@@ -8,9 +8,9 @@ import secrets
 from pathlib import Path
 
 from models.errors import BadSetting, SetupFailed
+from models.tokens import KEY_CHARACTERS_MIN
 
 VARIABLE = "DARKROOM_TOKEN_KEY"
-CHARACTERS_MIN = 32
 FILE = "token.key"
 
 
@@ -27,7 +27,7 @@ def signing_key(setting: str, home: Path) -> str:
         key = _read(path) if path.exists() else _make(path)
     except OSError as error:
         raise SetupFailed(f"the key in {path} cannot be had ({error}); set {VARIABLE}") from None
-    if len(key) < CHARACTERS_MIN:
+    if len(key) < KEY_CHARACTERS_MIN:
         raise BadSetting(VARIABLE, f"is not set, and {path} holds no key; remove that file")
     return key
 

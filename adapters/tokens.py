@@ -40,10 +40,10 @@ async def create_token(
     return text, token_id
 
 
-async def live_tokens(pool: Pool, timeout_s: float) -> dict[str, StoredToken]:
+async def live_tokens(pool: Pool) -> dict[str, StoredToken]:
     """Every token that opens something, by id. Raises Unavailable."""
     async with connection(pool) as held:
-        rows = await held.fetch(_sql["live"], LIVE_MAX, timeout=timeout_s)
+        rows = await held.fetch(_sql["live"], LIVE_MAX)
     return {row["token_id"]: _token(row) for row in rows}
 
 

@@ -29,6 +29,7 @@ MODULES = (
     "audit",
     "limits",
     "cache",
+    "dead_letters",
     "settings",
 )
 

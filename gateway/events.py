@@ -19,7 +19,7 @@ from sse_starlette.sse import EventSourceResponse
 
 from gateway.access import CallerOrTicket
 from gateway.metrics import STREAMS_ENDED, STREAMS_OPEN
-from gateway.problems import Problem
+from gateway.problems import Problem, problems
 from models.errors import DarkroomError
 from models.following import EventFilter, types_named
 from streams.event_hub import EventHub
@@ -38,6 +38,18 @@ router = APIRouter()
     "/v1/events",
     summary="Decisions and completions as they come",
     response_class=EventSourceResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        **problems(
+            "unauthorized",
+            "forbidden",
+            "position_gone",
+            "invalid",
+            "too_many_requests",
+            "unavailable",
+            "too_many_streams",
+        ),
+    },
 )
 async def follow_events(
     request: Request,

@@ -15,7 +15,10 @@ from fastapi.responses import JSONResponse
 
 from gateway.access import Caller
 from gateway.bodies import read_json_object
-from gateway.generations import AWAY_S
+from gateway.problems import problems
+from gateway.request_bodies import GRANT_BODY
+from gateway.requests import AWAY_S
+from gateway.schemas import GrantTaken
 from models.errors import WrongUse
 from models.grants import read_grant
 from models.http_fields import idempotency_key_of
@@ -25,7 +28,16 @@ from streams.producer import Producer, new_id
 router = APIRouter()
 
 
-@router.post("/v1/grants", status_code=202, summary="Give a user credits")
+@router.post(
+    "/v1/grants",
+    status_code=202,
+    summary="Give a user credits",
+    response_model=GrantTaken,
+    responses=problems(
+        "bad_body", "unauthorized", "forbidden", "too_slow", "too_large", "invalid", "too_many_requests", "unavailable"
+    ),
+    openapi_extra=GRANT_BODY,
+)
 async def grant_credits(
     request: Request,
     caller: Caller,

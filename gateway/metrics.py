@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from adapters.exposition import GATEWAY, measured_in
+
 WEBHOOKS = Counter("darkroom_webhooks_total", "Webhooks from the provider by what became of them.", ("outcome",))
 WEBHOOK_SECONDS = Histogram(
     "darkroom_webhook_seconds",
@@ -19,3 +21,5 @@ DECISION_SECONDS = Histogram(
     ("outcome",),
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
+
+measured_in((GATEWAY,), WEBHOOKS, WEBHOOK_SECONDS, IMAGES_SERVED, STREAMS_OPEN, STREAMS_ENDED, DECISION_SECONDS)

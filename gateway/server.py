@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from gateway.connections import GuardedProtocol, connections_max
 from models.errors import SetupFailed
 
 CONNECTIONS_MAX = 12_500
@@ -63,11 +64,12 @@ async def serve(
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
         app,
+        http=GuardedProtocol,
         ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
+        limit_concurrency=connections_max(CONNECTIONS_MAX),
         timeout_graceful_shutdown=STOP_S,
     )
     server = _Server(config, lambda: ready(f"http://{host}:{port}"))

@@ -24,7 +24,7 @@ TEXT_CHARACTERS_MAX = 60_000
 Offsets = Mapping[tuple[str, int], int]
 """(topic, partition) to the offset of the next event there."""
 
-_Offset = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+_Offset = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Partition = Annotated[int, msgspec.Meta(ge=0, lt=1 << 20)]
 
 

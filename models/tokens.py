@@ -25,6 +25,8 @@ TOKEN_CHARACTERS_MAX = 2048
 NAME_CHARACTERS_MAX = 100
 # Tokens of programs. Each user's own are signed, not stored, and count nowhere.
 LIVE_MAX = 1000
+# Of the key that signs the others.
+KEY_CHARACTERS_MIN = 32
 
 STORED_SCOPES = (Scope.PRODUCER, Scope.DASHBOARD, Scope.OPERATOR)
 

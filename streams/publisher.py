@@ -11,7 +11,9 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from models.errors import Unavailable
 from models.outputs import Header, Output
+from models.topics import DEAD_LETTERS as LETTERS
 from models.topics import INCOMING, REJECTED
+from streams.metrics import DEAD_LETTERS, EVENTS_PUBLISHED
 from streams.partitioning import remembered_partition_of
 
 REQUEST_TIMEOUT_S = 10.0
@@ -63,9 +65,17 @@ class Publisher:
             await asyncio.gather(*acks)
 
         await self._guarded(send)
+        for topic, rows in by_topic.items():
+            EVENTS_PUBLISHED.labels(topic).inc(len(rows))
+        for _, _, _, headers in by_topic.get(LETTERS, ()):
+            self._count_letter(headers)
+
+    def _count_letter(self, headers: Sequence[Header]) -> None:
+        said = {name: value.decode() for name, value in headers if name in ("dl_topic", "dl_reason")}
+        DEAD_LETTERS.labels(said["dl_topic"].removeprefix(self._prefix), said["dl_reason"]).inc()
 
     async def send(
-        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[Header] = ()
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[Header] = ()
     ) -> tuple[int, int, int]:
         """Publish one record to the partition of its key; returns (partition, offset, broker time in ms) once acked.
 
@@ -77,6 +87,7 @@ class Publisher:
             return metadata.partition, metadata.offset, metadata.timestamp
 
         result: tuple[int, int, int] = await self._guarded(send)
+        EVENTS_PUBLISHED.labels(topic).inc()
         return result
 
     async def close(self) -> None:

@@ -40,7 +40,9 @@ def signed(body: bytes, *, secret: str = SECRET, ago_s: float = 0.0, message_id:
 def offline_settings(tmp_path: Path) -> Settings:
     """For what is decided before Kafka or Postgres is asked: nobody listens there."""
     away = "postgresql://darkroom@127.0.0.1:9/darkroom"
-    return load_settings(kafka="127.0.0.1:9", postgres=away, home=tmp_path, replicate_webhook_secret=SECRET)
+    return load_settings(
+        kafka="127.0.0.1:9", postgres=away, redis="redis://127.0.0.1:9", home=tmp_path, replicate_webhook_secret=SECRET
+    )
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ from fastapi.responses import JSONResponse
 from gateway.access import Caller
 from gateway.bodies import read_json_object
 from gateway.metrics import DECISION_SECONDS
-from gateway.problems import Problem, problem_response, unavailable
+from gateway.problems import Problem, problem_response, problems, unavailable
+from gateway.request_bodies import GENERATION_BODY
+from gateway.schemas import Decision
 from models.errors import Unavailable
 from models.following import FollowedEvent, answers
 from models.http_fields import WAIT_DEFAULT_S, WAIT_MAX_S, idempotency_key_of, rate_limit_fields, wait_of
@@ -39,7 +41,29 @@ _FIELDS = ("operation", "prompt", "options", "context")
 router = APIRouter()
 
 
-@router.post("/v1/generations", status_code=202, summary="Ask for pictures, a video or a trained model")
+@router.post(
+    "/v1/generations",
+    status_code=202,
+    summary="Ask for pictures, a video or a trained model",
+    response_model=Decision,
+    responses={
+        202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "Where to look from now on."}}},
+        **problems(
+            "bad_body",
+            "unauthorized",
+            "insufficient_credits",
+            "forbidden",
+            "too_slow",
+            "conflict",
+            "too_large",
+            "invalid",
+            "rate_limited",
+            "too_many_requests",
+            "unavailable",
+        ),
+    },
+    openapi_extra=GENERATION_BODY,
+)
 async def request_generation(
     request: Request,
     caller: Caller,
