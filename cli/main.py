@@ -30,6 +30,7 @@ MODULES = (
     "limits",
     "tokens",
     "cache",
+    "dead_letters",
     "settings",
 )
 

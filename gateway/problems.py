@@ -19,6 +19,7 @@ from gateway.schemas import ProblemMeaning
 from models.access import Forbidden
 from models.errors import Unavailable, WrongUse
 from models.problem_codes import PROBLEMS, type_uri_of
+from models.timeline_document import Ambiguous
 
 log = structlog.get_logger()
 
@@ -27,7 +28,7 @@ router = APIRouter()
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
-_WITH_RETRY_AFTER = {"unavailable", "rate_limited", "too_many_requests"}
+_WITH_RETRY_AFTER = {"unavailable", "rate_limited", "too_many_requests", "too_many_streams", "undecided"}
 
 
 class Problem(Exception):
@@ -112,6 +113,10 @@ def install(app: FastAPI) -> None:
     async def on_forbidden(request: Request, error: Forbidden) -> Response:
         return problem_response(Problem(403, "forbidden", str(error)))
 
+    @app.exception_handler(Ambiguous)
+    async def on_ambiguous(request: Request, error: Ambiguous) -> Response:
+        return problem_response(Problem(409, "ambiguous", str(error), extra={"users": error.users}))
+
     @app.exception_handler(WrongUse)
     async def on_wrong_use(request: Request, error: WrongUse) -> Response:
         return problem_response(Problem(422, "invalid", str(error)))
@@ -129,6 +134,10 @@ def install(app: FastAPI) -> None:
     async def on_bug(request: Request, error: Exception) -> Response:
         log.error("request broke", path=request.url.path, why=repr(error), exc_info=error)
         return problem_response(Problem(500, "internal", "something went wrong on our side"))
+
+
+AT_EVERY_DOOR = ("unauthorized", "forbidden", "invalid", "too_many_requests", "unavailable")
+"""What every route answers with that asks who calls: `problems(*AT_EVERY_DOOR, "not_found")`."""
 
 
 def invalid(found: Sequence[Any]) -> Problem:

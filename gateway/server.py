@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from gateway.connections import GuardedProtocol, connections_max
 from models.errors import SetupFailed
 
-CONNECTIONS_MAX = 2000
+CONNECTIONS_MAX = 12_500
 STOP_S = 5
 
 
@@ -51,8 +51,16 @@ def listen(address: str, setting: str) -> socket.socket:
     return listener
 
 
-async def serve(app: FastAPI, listener: socket.socket, ready: Callable[[str], None]) -> None:
-    """Serve until TERM or Ctrl-C and a little over STOP_S at most; `ready` gets the URL once requests are answered."""
+async def serve(
+    app: FastAPI,
+    listener: socket.socket,
+    ready: Callable[[str], None],
+    on_stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until TERM or Ctrl-C and a little over STOP_S at most; `ready` gets the URL once requests are answered.
+
+    `on_stop` is called first when it ends: streams that would go on for ever must be ended by it.
+    """
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
         app,
@@ -67,6 +75,7 @@ async def serve(app: FastAPI, listener: socket.socket, ready: Callable[[str], No
     server = _Server(config, lambda: ready(f"http://{host}:{port}"))
 
     def stop() -> None:
+        on_stop()
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

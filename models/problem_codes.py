@@ -82,10 +82,22 @@ PROBLEMS: Mapping[str, ProblemKind] = {
             "Read it: `GET /v1/generations/{request_id}`. There is nothing left to cancel.",
         ),
         ProblemKind(
+            "undecided",
+            409,
+            "The request is not decided yet",
+            "Send the same again, `Retry-After` seconds later: only an admitted request can be cancelled.",
+        ),
+        ProblemKind(
             "conflict",
             409,
             "The id was used before with other content",
             "Take a new request id for other content.",
+        ),
+        ProblemKind(
+            "position_gone",
+            410,
+            "What follows the position is not kept",
+            "Follow anew without a position, and read what was missed where it is kept: `GET /v1/generations`.",
         ),
         ProblemKind("too_large", 413, "The body is too large", "Send at most as many bytes as the detail says."),
         ProblemKind(
@@ -114,6 +126,12 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         ),
         ProblemKind(
             "internal", 500, "Something went wrong on our side", "Try again once; then tell whoever runs the gateway."
+        ),
+        ProblemKind(
+            "too_many_streams",
+            503,
+            "Too many follow events at this process",
+            "Come again after `Retry-After` seconds, or to another copy of the gateway.",
         ),
         ProblemKind(
             "unavailable",
