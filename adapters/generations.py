@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -18,9 +18,12 @@ _sql = load_queries("generations")
 _options = msgspec.json.Decoder(Options)
 
 
-async def queue_generations(connection: Connection, identities: Collection[tuple[str, str]]) -> None:
-    """admitted -> queued for these (user_id, request_id); others are left as they are."""
-    await connection.execute(_sql["queue"], [user for user, _ in identities], [request for _, request in identities])
+async def queue_generations(connection: Connection, traces: Mapping[tuple[str, str], str | None]) -> None:
+    """admitted -> queued for these (user_id, request_id), with the trace that each came with; others are left as they
+    are."""
+    await connection.execute(
+        _sql["queue"], [user for user, _ in traces], [request for _, request in traces], list(traces.values())
+    )
 
 
 async def lock_generations(
@@ -42,6 +45,7 @@ async def lock_generations(
             row["prompt"],
             row["admitted_at_ms"],
             _options.decode(row["options"]),
+            traceparent=row["traceparent"],
         )
         for row in rows
     }

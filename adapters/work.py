@@ -202,6 +202,7 @@ async def claim_storing(held: Connection, *, wanted: int, lease_s: float) -> lis
             row["attempts"],
             row["age_s"],
             row["storing_at_s"],
+            row["traceparent"],
         )
         for row in await held.fetch(_sql["claim_storing"], wanted, lease_s)
     ]
@@ -248,4 +249,5 @@ def _work(row: asyncpg.Record) -> Work:
         row["age_s"],
         row["prediction_id"],
         row["is_cancelled"],
+        row["traceparent"],
     )

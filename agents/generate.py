@@ -2,7 +2,8 @@
 
 Reads:      generations.admitted.v1
 Writes:     dead-letters.v1
-Guarantees: an admitted request is queued once; an answer that is given again queues nothing.
+Guarantees: an admitted request is queued once, with the trace that it came with; an answer that is given again queues
+            nothing.
 Fails:      unreadable records go to the dead letters.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from adapters.generations import queue_generations
 from adapters.postgres import Connection
 from models import queueing, topics
-from models.outputs import Output, Record
+from models.outputs import Output, Record, traceparent_of
 from models.queueing import AdmittedRequest
 from streams.delivery import Batch
 
@@ -34,11 +35,12 @@ class GenerateStep:
         return ()
 
     async def apply(self, connection: Connection, batch: Batch) -> tuple[Sequence[queueing.Decision], int]:
-        """Set the rows' state."""
-        await queue_generations(
-            connection,
-            {(entry.user_id, entry.request_id) for entry in batch.inputs if isinstance(entry, AdmittedRequest)},
-        )
+        """Set the rows' state; a request that was answered twice keeps the trace of the first answer."""
+        traces: dict[tuple[str, str], str | None] = {}
+        for record, entry in zip(batch.records, batch.inputs, strict=True):
+            if isinstance(entry, AdmittedRequest):
+                traces.setdefault((entry.user_id, entry.request_id), traceparent_of(record))
+        await queue_generations(connection, traces)
         return queueing.decide(batch.inputs), max(batch.clock_ms, batch.records[-1].timestamp)
 
     def render(

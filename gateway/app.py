@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,12 +16,16 @@ from adapters.tokens import live_tokens
 from gateway import (
     cancels,
     credits,
+    documents,
+    events,
     gallery,
     generation_reads,
+    grants,
     health,
     images,
     openapi,
     problems,
+    requests,
     token_routes,
     webhooks,
 )
@@ -30,11 +35,17 @@ from gateway.searching import Searches
 from gateway.signing import Signer
 from gateway.tokens import TokenBook
 from gateway.webhooks import WebhookDoor
+from streams.event_hub import EventHub
 from streams.facts import FactPublisher
+from streams.following import Followers
+from streams.http_metrics import HttpMetrics
 from streams.producer import Producer
 from streams.publisher import Publisher
 from streams.settings import Settings
 
+CLOSE_S = 3.0
+SEND_S = 2.0
+"""How long a request may be on its way to Kafka before it is given up: it must not arrive after its 503."""
 POSTGRES_POOL_MAX = 10
 
 
@@ -49,16 +60,24 @@ def create_app(settings: Settings) -> FastAPI:
     publisher = Publisher(bootstrap, client_id="darkroom-gateway", topic_prefix=settings.topic_prefix)
     pool_max = min(POSTGRES_POOL_MAX, settings.postgres_pool_max)
 
+    producer = Producer(settings, client_id="darkroom-gateway-requests", request_timeout_s=SEND_S)
+    hub = EventHub(settings)
+    followers = Followers(settings, hub)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        reading = asyncio.create_task(hub.run(), name="read events")
         # Connects nowhere yet: while Postgres is away, whoever needs it raises Unavailable, and pictures still go out.
         app.state.pool = await open_pool(database, size_max=pool_max, application="darkroom-gateway")
         app.state.credits = CreditReads.connect(cache, app.state.pool)
         try:
             yield
         finally:
+            followers.close()
+            reading.cancel()
+            await asyncio.wait({reading}, timeout=CLOSE_S)
             await app.state.credits.close()
-            await app.state.producer.close()
+            await producer.close()
             await publisher.close()
             await close_pool(app.state.pool)
 
@@ -69,18 +88,26 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.blobs = open_blobs(settings.blob_location)
     app.state.signed_links = settings.signed_links
     app.state.kafka_probe = KafkaProbe(bootstrap)
-    app.state.producer = Producer(settings, client_id="darkroom-gateway-commands")
+    app.state.partitions = settings.partitions
+    app.state.hub = hub
+    app.state.followers = followers
+    app.state.producer = producer
     app.state.searches = Searches(settings)
     problems.install(app)
     openapi.install(app)
+    app.add_middleware(HttpMetrics)
     for part in (
+        requests,
         generation_reads,
         cancels,
         credits,
         gallery,
+        grants,
+        events,
         token_routes,
         images,
         webhooks,
+        documents,
         health,
         problems,
     ):

@@ -9,8 +9,9 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from adapters.exposition import GATEWAY, exposition
 from gateway.problems import problems, unavailable
 
 PROBE_TIMEOUT_S = 2.0
@@ -75,4 +76,4 @@ async def readyz(request: Request) -> str:
 @router.get("/metrics", include_in_schema=False)
 async def metrics() -> Response:
     """For Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(exposition(GATEWAY), media_type=CONTENT_TYPE_LATEST)

@@ -28,7 +28,7 @@ router = APIRouter(tags=["operations"])
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
-_WITH_RETRY_AFTER = {"unavailable", "rate_limited", "too_many_requests", "undecided"}
+_WITH_RETRY_AFTER = {"unavailable", "rate_limited", "too_many_requests", "too_many_streams", "undecided"}
 
 
 class Problem(Exception):

@@ -55,6 +55,30 @@ class ProblemMeaning(BaseModel):
     what_to_do: str
 
 
+class Decision(BaseModel):
+    """What became of a request so far. The figures are there once it is admitted."""
+
+    request_id: str = Field(examples=["r-17"])
+    user_id: str = Field(examples=["ada"])
+    operation: str = Field(examples=["maya.image"])
+    state: Literal["admitted", "undecided"]
+    cost: int | None = Field(default=None, description="Credits that were taken.", examples=[1])
+    balance: int | None = Field(default=None, description="Credits left.", examples=[99])
+    version: int | None = Field(default=None, description="Of the balance: higher is newer.", examples=[2])
+    admitted_at: str | None = Field(default=None, examples=["2026-01-31T08:15:30.123Z"])
+
+
+class GrantTaken(BaseModel):
+    """A grant that is on its way to the books."""
+
+    grant_id: str
+    user_id: str
+    amount: int
+    kind: str
+    partition: int
+    offset: int
+
+
 class Output(BaseModel):
     """A stored picture or video. A video's `thumbnail_url` is empty; its sides are 0 where its file does not say."""
 

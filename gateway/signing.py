@@ -88,7 +88,7 @@ class Signer:
                 audience=audience,
                 options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False, "strict_aud": True},
             )
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, ValueError, RecursionError):
             return None
         made, ends, now = claims["iat"], claims["exp"], self._clock()
         if not isinstance(made, int) or not isinstance(ends, int):

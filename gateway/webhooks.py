@@ -18,6 +18,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from replicate.webhook import Webhooks, WebhookSigningSecret
 
+from gateway.bodies import read_body
 from gateway.metrics import WEBHOOK_SECONDS, WEBHOOKS
 from gateway.problems import Problem, problems, unavailable
 from models.errors import BadSetting, Unavailable
@@ -29,7 +30,6 @@ log = structlog.get_logger()
 
 # A training's report carries its whole log.
 BODY_BYTES_MAX = 1 << 20
-BODY_TIMEOUT_S = 10.0
 TOLERANCE_S = 300
 PUBLISH_TIMEOUT_S = 2.5
 PUBLISHING_MAX = 1000
@@ -128,7 +128,7 @@ async def receive_webhook(request: Request) -> Response:
     """Answered only once the report is on Kafka."""
     door: WebhookDoor = request.app.state.webhook_door
     try:
-        body = await read_body(request)
+        body = await read_body(request, BODY_BYTES_MAX)
         with WEBHOOK_SECONDS.time():
             await door.take(request.headers, request.query_params, body)
     except Problem as problem:
@@ -136,21 +136,3 @@ async def receive_webhook(request: Request) -> Response:
         raise
     WEBHOOKS.labels("taken").inc()
     return Response(status_code=204)
-
-
-async def read_body(request: Request) -> bytes:
-    """The raw body. Raises Problem: 413 when it is too large, 408 when it takes too long."""
-    too_large = Problem(413, "too_large", f"the body must be at most {BODY_BYTES_MAX} bytes")
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > BODY_BYTES_MAX:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > BODY_BYTES_MAX:
-                    raise too_large
-    except TimeoutError as error:
-        raise Problem(408, "too_slow", "the body took too long") from error
-    return bytes(body)

@@ -62,9 +62,9 @@ class CreditsChanged(msgspec.Struct, frozen=True, gc=False):
 _encode = msgspec.json.Encoder().encode
 
 
-def credits_changed(stamp: EventStamp, key: bytes, event: CreditsChanged) -> Output:
+def credits_changed(stamp: EventStamp, key: bytes, event: CreditsChanged, traceparent: str | None = None) -> Output:
     """The event of one ledger entry; its id is the account's version, which names it for ever."""
-    return (CREDITS, key, _encode(event), stamp.headers(f"{event.user_id}/credits/{event.version}"))
+    return (CREDITS, key, _encode(event), stamp.headers(f"{event.user_id}/credits/{event.version}", traceparent))
 
 
 def charge_reference(user_id: str, request_id: str) -> str:

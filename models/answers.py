@@ -6,6 +6,7 @@ Pure, and the same again after a crash: event ids and bodies are made from the r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -22,8 +23,8 @@ from models.admission import (
     TooManyInFlight,
 )
 from models.operations import OPERATIONS, Operation
-from models.outputs import EventStamp, Output, Record, dead_letter, rfc3339, traceparent_of
-from models.requests import Context, FieldError, MalformedRequest, Options, Request
+from models.outputs import EventStamp, Output, Record, Rfc3339, dead_letter, rfc3339, traceparent_of
+from models.requests import Context, FieldError, MalformedRequest, OperationName, Options, Request
 from models.routing import Forwarded, forwarded
 from models.topics import ADMITTED, CREDITS, REJECTED, REQUESTED
 
@@ -31,18 +32,22 @@ IN_FLIGHT_RETRY_S = 5.0
 """When a request will end nobody can say; this is when to look again."""
 
 
+REASONS = ("rate_limited", "insufficient_credits", "invalid", "conflict")
+"""Why a request may be refused."""
+
+
 class GenerationAdmitted(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """generations.admitted.v1"""
 
     request_id: str
     user_id: str
-    operation: str
+    operation: OperationName
     prompt: str
     options: Options
     cost: int
     balance: int
     version: int
-    admitted_at: str
+    admitted_at: Rfc3339
     context: Context | None = None
 
 
@@ -52,7 +57,7 @@ class GenerationRejected(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     user_id: str
     operation: str
-    reason: str
+    reason: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(REASONS)})]
     message: str
     policy: str | msgspec.UnsetType = msgspec.UNSET
     limit: int | msgspec.UnsetType = msgspec.UNSET
@@ -90,17 +95,18 @@ def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequen
 
 
 def _render_admitted(outputs: list[Output], record: Record, request: Request, decision: Admitted) -> None:
-    _render_admission(outputs, record, request, decision, record.timestamp + decision.late_ms)
+    trace = _render_admission(outputs, record, request, decision, record.timestamp + decision.late_ms)
     if decision.cost:
         cause = Cause("charge", charge_reference(request.user_id, request.request_id), -decision.cost)
         event = CreditsChanged(request.user_id, decision.balance, decision.version, decision.unlimited, cause)
         assert record.key is not None
-        outputs.append(credits_changed(_credits_stamp, record.key, event))
+        outputs.append(credits_changed(_credits_stamp, record.key, event, trace))
 
 
 def _render_admission(
     outputs: list[Output], record: Record, request: Request, decision: Admitted | Repeated, admitted_at_ms: int
-) -> None:
+) -> str | None:
+    """Adds the event; returns the trace that it belongs to."""
     event = GenerationAdmitted(
         request.request_id,
         request.user_id,
@@ -116,6 +122,7 @@ def _render_admission(
     event_id = f"{request.user_id}/{request.request_id}/admitted"
     trace = traceparent_of(record) if record.headers else None
     outputs.append((ADMITTED, record.key, _encode(event), _admitted_stamp.headers(event_id, trace)))
+    return trace
 
 
 def _render_rejected(record: Record, request: Request | MalformedRequest, decision: Decision) -> Output:

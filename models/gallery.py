@@ -11,9 +11,9 @@ from models.accounts import output_refund_reference
 from models.facts import ImagesStored, StoredImage
 from models.lifecycle import Event, transition
 from models.operations import OPERATIONS
-from models.outputs import EventStamp, Output, Record, dead_letter, rfc3339
+from models.outputs import EventStamp, Output, Record, Rfc3339, dead_letter, rfc3339
 from models.pictures import VIDEO_TYPES
-from models.requests import Unreadable
+from models.requests import OperationName, Unreadable
 from models.settlement import Dead, Ended, Facts, Generation, Nothing, Refund, SettlementRenderer, refund, refund_all
 from models.settlement import Effects as Settlement
 from models.topics import COMPLETED
@@ -27,6 +27,7 @@ class Completed(msgspec.Struct, frozen=True, array_like=True, tag=4):
     requested_at_ms: int
     refunds: list[Refund]
     images_url: str
+    traceparent: str | None = None
 
 
 Decision = Completed | Ended | Nothing | Dead
@@ -86,11 +87,18 @@ def _decide_one(fact: Input, facts: Facts, effects: Effects, images_url: str) ->
     if led.refunds:
         generation.reason = led.reason
         given_back = refund_all(generation, facts.accounts, effects.settlement)
-        return Ended(generation.operation, led.reason, given_back)
+        return Ended(generation.operation, led.reason, given_back, generation.traceparent)
     refunds = _refund_missing(fact, generation, facts, effects.settlement)
     effects.completed.append((generation, fact))
     effects.rows.extend(_row(generation, fact, image) for image in fact.images)
-    return Completed(generation.operation, generation.cost, generation.admitted_at_ms, refunds, images_url)
+    return Completed(
+        generation.operation,
+        generation.cost,
+        generation.admitted_at_ms,
+        refunds,
+        images_url,
+        generation.traceparent,
+    )
 
 
 def _refund_missing(fact: ImagesStored, generation: Generation, facts: Facts, settlement: Settlement) -> list[Refund]:
@@ -137,13 +145,13 @@ class GenerationCompleted(msgspec.Struct, frozen=True):
 
     request_id: str
     user_id: str
-    operation: str
+    operation: OperationName
     prediction_id: str
     images: list[CompletedImage]
     cost: int
     refunded: int
-    requested_at: str
-    completed_at: str
+    requested_at: Rfc3339
+    completed_at: Rfc3339
 
 
 _encode = msgspec.json.Encoder().encode
@@ -161,7 +169,9 @@ def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequen
             outputs.extend(_renderer.failed(fact.user_id, fact.request_id, decision))
         elif isinstance(decision, Completed) and isinstance(fact, ImagesStored):
             outputs.append(_render_completed(record, fact, decision))
-            outputs.extend(_renderer.refunded(fact.user_id, given_back) for given_back in decision.refunds)
+            outputs.extend(
+                _renderer.refunded(fact.user_id, given_back, decision.traceparent) for given_back in decision.refunds
+            )
     return outputs
 
 
@@ -190,5 +200,5 @@ def _render_completed(record: Record, fact: ImagesStored, decision: Completed) -
         rfc3339(decision.requested_at_ms),
         rfc3339(record.timestamp),
     )
-    headers = _stamp.headers(f"{fact.user_id}/{fact.request_id}/completed")
+    headers = _stamp.headers(f"{fact.user_id}/{fact.request_id}/completed", decision.traceparent)
     return (COMPLETED, fact.user_id.encode(), _encode(event), headers)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from models.accounts import Account, Cause, CreditsChanged, LedgerEntry, credits_changed
-from models.outputs import EventStamp, Output, Record, dead_letter
+from models.outputs import EventStamp, Output, Record, dead_letter, traceparent_of
 from models.requests import Id, Unreadable, read_object
 from models.routing import Forwarded, Misrouted, forwarded
 from models.topics import CREDITS, GRANTED
@@ -121,5 +121,5 @@ def render(records: Sequence[Record], inputs: Sequence[Input], decisions: Sequen
         elif isinstance(decision, Granted) and isinstance(grant, Grant):
             cause = Cause(grant.kind, grant.grant_id, grant.amount)
             event = CreditsChanged(grant.user_id, decision.balance, decision.version, decision.unlimited, cause)
-            outputs.append(credits_changed(_stamp, grant.user_id.encode(), event))
+            outputs.append(credits_changed(_stamp, grant.user_id.encode(), event, traceparent_of(record)))
     return outputs

@@ -7,10 +7,13 @@ cannot collide.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date, timedelta
 from hashlib import sha256
-from typing import Protocol
+from typing import Annotated, Protocol
+
+import msgspec
 
 from models.errors import OutputTooLarge
 from models.topics import DEAD_LETTERS
@@ -18,7 +21,8 @@ from models.topics import DEAD_LETTERS
 Header = tuple[str, bytes]
 Output = tuple[str, bytes | None, bytes | None, list[Header]]
 """(topic, key, value, headers), to be published to the partition of the record that caused it."""
-
+Rfc3339 = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""A time in an event, as `rfc3339` writes it."""
 
 LETTER_BYTES_MAX = 2 << 20
 HEADERS_BYTES_MAX = 1 << 20
@@ -26,9 +30,9 @@ KEY_BYTES_MAX = 64 * 1024
 OUTPUT_BYTES_MAX = 1_000_000
 """What fits any of our topics with its overhead; letters have a topic with a higher limit."""
 LETTER_WHOLE_BYTES_MAX = LETTER_BYTES_MAX + HEADERS_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024
-TRACEPARENT_BYTES_MAX = 128
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 # Ours take the place of any that came in: a letter must not lie about where it is from.
-_LETTER_HEADERS = {
+LETTER_HEADERS = {
     *("dl_topic", "dl_partition", "dl_offset", "dl_reason", "dl_error", "dl_at", "dl_id"),
     *("dl_truncated", "dl_sha256", "dl_key_truncated"),
 }
@@ -59,20 +63,28 @@ class EventStamp:
             ("content-type", b"application/json"),
         ]
 
-    def headers(self, event_id: str, traceparent: Header | None = None) -> list[Header]:
-        """The event's headers; `traceparent` passes through unread."""
+    def headers(self, event_id: str, traceparent: str | None = None) -> list[Header]:
+        """The event's headers; `traceparent` is that of the request which the event is about."""
         headers = [("ce_id", event_id.encode()), *self._fixed]
         if traceparent is not None:
-            headers.append(traceparent)
+            headers.append(("traceparent", traceparent.encode()))
         return headers
 
 
-def traceparent_of(record: Record) -> Header | None:
-    """The record's W3C trace context header, if it came with one."""
-    for header in record.headers:
-        if header[0] == "traceparent" and len(header[1] or b"") <= TRACEPARENT_BYTES_MAX:
-            return header
+def traceparent_of(record: Record) -> str | None:
+    """The record's W3C trace context, if it came with one in the form of version 00; anything else is dropped."""
+    for name, value in record.headers:
+        if name == "traceparent" and value is not None:
+            text = value.decode("ascii", "replace")
+            return text if _TRACEPARENT.match(text) else None
     return None
+
+
+def traceparent_in(text: str | None) -> Header | None:
+    """The Kafka header for a W3C trace context that came over HTTP; None for anything else."""
+    if text is None or _TRACEPARENT.match(text) is None:
+        return None
+    return ("traceparent", text.encode())
 
 
 def bounded_headers(headers: Sequence[Header], bytes_max: int = HEADERS_BYTES_MAX) -> list[Header]:
@@ -105,7 +117,7 @@ def dead_letter(record: Record, reason: str, error: str) -> Output:
     """
     coordinates = f"{record.topic}/{record.partition}/{record.offset}"
     value = record.value
-    headers = [header for header in bounded_headers(record.headers) if header[0] not in _LETTER_HEADERS]
+    headers = [header for header in bounded_headers(record.headers) if header[0] not in LETTER_HEADERS]
     if value is not None and len(value) > LETTER_BYTES_MAX:
         headers += [
             ("dl_truncated", str(len(value)).encode()),

@@ -52,6 +52,7 @@ class StoringWork(msgspec.Struct, frozen=True):
     attempt: int
     age_s: float
     storing_at_s: float
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,12 @@ PROBLEMS: Mapping[str, ProblemKind] = {
             "The id was used before with other content",
             "Take a new request id for other content.",
         ),
+        ProblemKind(
+            "position_gone",
+            410,
+            "What follows the position is not kept",
+            "Follow anew without a position, and read what was missed where it is kept: `GET /v1/generations`.",
+        ),
         ProblemKind("too_large", 413, "The body is too large", "Send at most as many bytes as the detail says."),
         ProblemKind(
             "invalid",
@@ -120,6 +126,12 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         ),
         ProblemKind(
             "internal", 500, "Something went wrong on our side", "Try again once; then tell whoever runs the gateway."
+        ),
+        ProblemKind(
+            "too_many_streams",
+            503,
+            "Too many follow events at this process",
+            "Come again after `Retry-After` seconds, or to another copy of the gateway.",
         ),
         ProblemKind(
             "unavailable",

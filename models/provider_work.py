@@ -57,7 +57,7 @@ class Work(msgspec.Struct, frozen=True):
     """A request on its way through the provider.
 
     `attempt` counts from 1; `submitted_at` is in seconds since the epoch; `age_s` counts from queueing; `is_cancelled`
-    says that the user does not want it any more.
+    says that the user does not want it any more; `traceparent` is the trace that the request came with.
     """
 
     user_id: str
@@ -72,6 +72,7 @@ class Work(msgspec.Struct, frozen=True):
     age_s: float = 0.0
     prediction_id: str | None = None
     is_cancelled: bool = False
+    traceparent: str | None = None
 
     @property
     def identity(self) -> tuple[str, str]:

@@ -36,7 +36,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
 # The same with its characters left to be checked: two patterns a request would take longer than the decoding.
-_IdLength = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+_IdLength = Annotated[str, msgspec.Meta(min_length=1, max_length=128, extra_json_schema={"pattern": ID_PATTERN})]
+OperationName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(OPERATIONS)})]
 Url = Annotated[str, msgspec.Meta(pattern=URL_PATTERN)]
 
 
@@ -66,7 +67,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     request_id: _IdLength
     user_id: _IdLength
-    operation: str
+    operation: OperationName
     prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=PROMPT_CHARACTERS_MAX)]
     options: Options = _DEFAULT_OPTIONS
     context: Context | None = None

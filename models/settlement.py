@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
@@ -16,7 +17,7 @@ from models.lifecycle import ENDED, Effect, Event, State, Transition, event_of_s
 from models.operations import Kind, kind_of
 from models.outputs import EventStamp, Output, Record, dead_letter
 from models.provider_work import collection_of
-from models.requests import Options, Unreadable
+from models.requests import OperationName, Options, Unreadable
 from models.topics import CREDITS, FAILED
 from models.training import Trained, UserModel, render_completed, trigger_word_of, version_trained
 
@@ -47,6 +48,7 @@ class Generation:
     options: Options = NO_OPTIONS
     output_urls: list[str] | None = None
     reason: str | None = None
+    traceparent: str | None = None
 
 
 class Refund(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -69,6 +71,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag=1):
     operation: str
     reason: str
     refund: Refund | None
+    traceparent: str | None = None
 
 
 class Nothing(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -182,13 +185,15 @@ def _keep_model(generation: Generation, version: str, effects: Effects) -> Train
         trigger_word,
         generation.cost,
         generation.admitted_at_ms,
+        generation.traceparent,
     )
 
 
 def end(generation: Generation, led: Transition, accounts: dict[str, Account], effects: Effects) -> Ended:
     """A request that ends without what was asked for, and gets its credits back."""
     generation.reason = led.reason
-    return Ended(generation.operation, led.reason, refund_all(generation, accounts, effects))
+    given_back = refund_all(generation, accounts, effects)
+    return Ended(generation.operation, led.reason, given_back, generation.traceparent)
 
 
 def refund_all(generation: Generation, accounts: dict[str, Account], effects: Effects) -> Refund | None:
@@ -215,8 +220,8 @@ class GenerationFailed(msgspec.Struct, frozen=True):
 
     request_id: str
     user_id: str
-    operation: str
-    reason: str
+    operation: OperationName
+    reason: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(MESSAGES)})]
     message: str
     refunded: int
 
@@ -242,16 +247,17 @@ class SettlementRenderer:
         message = message_of(decision.reason, decision.operation)
         event = GenerationFailed(request_id, user_id, decision.operation, decision.reason, message, refunded)
         key = user_id.encode()
-        outputs: list[Output] = [(FAILED, key, _encode(event), self._failed.headers(f"{user_id}/{request_id}/failed"))]
+        headers = self._failed.headers(f"{user_id}/{request_id}/failed", decision.traceparent)
+        outputs: list[Output] = [(FAILED, key, _encode(event), headers)]
         if decision.refund:
-            outputs.append(self.refunded(user_id, decision.refund))
+            outputs.append(self.refunded(user_id, decision.refund, decision.traceparent))
         return outputs
 
-    def refunded(self, user_id: str, refund: Refund) -> Output:
+    def refunded(self, user_id: str, refund: Refund, traceparent: str | None) -> Output:
         """The new balance after a refund."""
         cause = Cause("refund", refund.reference_id, refund.amount)
         event = CreditsChanged(user_id, refund.balance, refund.version, refund.unlimited, cause)
-        return credits_changed(self._credits, user_id.encode(), event)
+        return credits_changed(self._credits, user_id.encode(), event, traceparent)
 
 
 _renderer = SettlementRenderer("settle")

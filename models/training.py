@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from models.outputs import EventStamp, Output, rfc3339
-from models.requests import Options
+from models.outputs import EventStamp, Output, Rfc3339, rfc3339
+from models.requests import OperationName, Options
 from models.topics import COMPLETED
 
 _VERSION = re.compile(r"([\w.-]{1,128}/[\w.-]{1,128}:)?[\w.-]{1,128}\Z", re.ASCII)
@@ -40,6 +40,7 @@ class Trained(msgspec.Struct, frozen=True, array_like=True, tag=4):
     trigger_word: str
     cost: int
     requested_at_ms: int
+    traceparent: str | None = None
 
 
 def trigger_word_of(user_id: str, request_id: str, options: Options) -> str:
@@ -68,14 +69,14 @@ class TrainingCompleted(msgspec.Struct, frozen=True):
 
     request_id: str
     user_id: str
-    operation: str
+    operation: OperationName
     prediction_id: str
     images: tuple[()]
     model: CompletedModel
     cost: int
     refunded: int
-    requested_at: str
-    completed_at: str
+    requested_at: Rfc3339
+    completed_at: Rfc3339
 
 
 _encode = msgspec.json.Encoder().encode
@@ -96,4 +97,5 @@ def render_completed(user_id: str, request_id: str, trained: Trained, completed_
         rfc3339(trained.requested_at_ms),
         rfc3339(completed_at_ms),
     )
-    return (COMPLETED, user_id.encode(), _encode(event), _stamp.headers(f"{user_id}/{request_id}/completed"))
+    headers = _stamp.headers(f"{user_id}/{request_id}/completed", trained.traceparent)
+    return (COMPLETED, user_id.encode(), _encode(event), headers)

@@ -114,7 +114,8 @@ class Keeper:
                 return
             await self._ensure_unswept(work, images)
             crash_point(self.name, 2)  # objects without a fact: stored again under the same keys
-            await self._facts.stored(ImagesStored(work.request_id, work.user_id, work.prediction_id, images, missing))
+            fact = ImagesStored(work.request_id, work.user_id, work.prediction_id, images, missing)
+            await self._facts.stored(fact, work.traceparent)
             crash_point(self.name, 3)  # published, the lease still stands: at worst the same fact once more
             await put_off_storing(self._pool, work, delay_s=GALLERY_GRACE_S)
             KEEP_SECONDS.observe(time.monotonic() - began)

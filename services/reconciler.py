@@ -48,12 +48,12 @@ from models.provider_work import (
 from models.settlement import StrayRun
 from services.hands import Hands
 from services.metrics import (
-    PROVIDER_CALLS,
     REQUESTS_CANCELLED,
     REQUESTS_EXPIRED,
     RUNS_ADOPTED,
     RUNS_STOPPED,
     RUNS_TRIED_AGAIN,
+    provider_call,
 )
 from streams.crash_points import crash_point
 from streams.facts import FactPublisher
@@ -122,17 +122,16 @@ class Reconciler:
         if work.is_cancelled:
             await self._stop(work)
         try:
-            body = await self._provider.get(work.prediction_id, work.collection)
-            PROVIDER_CALLS.labels("get", "answered").inc()
+            with provider_call("get"):
+                body = await self._provider.get(work.prediction_id, work.collection)
         except (ProviderBusy, ProviderRefused) as error:
-            PROVIDER_CALLS.labels("get", error.code).inc()
             log.warning("poll failed", request=work.request_id, prediction=work.prediction_id, why=str(error))
             body = {}
         status = body.get("status")
         if self._is_late(work) and not is_over(status):
             await self._give_up(work)
         elif body and not tells_nothing_new(work.state, status):
-            await self._facts.prediction(updated(work, body, "reconciler"))
+            await self._facts.prediction(updated(work, body, "reconciler"), work.traceparent)
 
     async def _search(self, collection: str, works: list[Work]) -> None:
         """Find the runs of requests whose answer was lost, among those of one collection."""
@@ -146,9 +145,7 @@ class Reconciler:
         since_s = min(work.submitted_at for work in lost) - CLOCK_SKEW_MAX_S
         try:
             bodies, is_complete = await self._list_since(since_s, collection)
-            PROVIDER_CALLS.labels("list", "answered").inc()
         except ProviderError as error:
-            PROVIDER_CALLS.labels("list", error.code).inc()
             log.warning("search failed", requests=len(lost), why=str(error))
             return
         # In this order: what was adopted by others since the list was made is seen as taken.
@@ -170,7 +167,8 @@ class Reconciler:
         bodies: list[dict[str, Any]] = []
         cursor: str | None = None
         for _ in range(PAGES_MAX):
-            page, cursor = await self._provider.list_page(cursor, collection)
+            with provider_call("list"):
+                page, cursor = await self._provider.list_page(cursor, collection)
             bodies.extend(page)
             oldest = seconds_of(page[-1].get("created_at")) if page else None
             if cursor is None or (oldest is not None and oldest < since_s):
@@ -184,7 +182,7 @@ class Reconciler:
         if kept == prediction_id:
             RUNS_ADOPTED.inc()
             log.info("run adopted", user=work.user_id, request=work.request_id, prediction=prediction_id)
-            await self._facts.prediction(updated(work, body, "reconciler"))
+            await self._facts.prediction(updated(work, body, "reconciler"), work.traceparent)
 
     def _is_late(self, work: Work) -> bool:
         return work.age_s >= self._deadlines_s.get(work.operation, LONGEST_DEADLINE_S)
@@ -192,7 +190,7 @@ class Reconciler:
     async def _give_up(self, work: Work) -> None:
         """The refund first: a provider that is away must not hold it up."""
         fact = given_up(work)
-        await self._facts.prediction(fact)
+        await self._facts.prediction(fact, work.traceparent)
         (REQUESTS_CANCELLED if work.is_cancelled else REQUESTS_EXPIRED).inc()
         log.warning("request given up", user=work.user_id, request=work.request_id, status=fact.status)
         crash_point(self.name, 3)  # the run goes on at the provider until it ends by itself; nobody waits for it
@@ -212,7 +210,8 @@ class Reconciler:
     async def _cancel(self, prediction_id: str, collection: str) -> bool:
         """Whether the provider has answered, be it that there is no such run."""
         try:
-            await self._provider.cancel(prediction_id, collection)
+            with provider_call("cancel"):
+                await self._provider.cancel(prediction_id, collection)
         except ProviderError as error:
             RUNS_STOPPED.labels(error.code).inc()
             log.warning("run not cancelled", prediction=prediction_id, why=str(error))

@@ -16,8 +16,8 @@ _encode = msgspec.json.Encoder().encode
 class Sending(Protocol):
     """The publisher, as far as facts need it."""
 
-    async def send(self, topic: str, key: bytes | None, value: bytes, headers: list[Header]) -> tuple[int, int]:
-        """Publish to the key's partition; returns (partition, offset) once acked. Raises Unavailable."""
+    async def send(self, topic: str, key: bytes | None, value: bytes, headers: list[Header]) -> object:
+        """Publish to the key's partition; returns once acked. Raises Unavailable."""
 
 
 class FactPublisher:
@@ -27,14 +27,14 @@ class FactPublisher:
         self._publisher = publisher
         self._stamps = {topic: EventStamp(topic, source) for topic in (PREDICTIONS, STORED)}
 
-    async def prediction(self, fact: PredictionUpdated) -> None:
+    async def prediction(self, fact: PredictionUpdated, traceparent: str | None = None) -> None:
         """predictions.updated.v1, acked. Raises Unavailable: publishing it again is harmless."""
-        await self._send(PREDICTIONS, fact)
+        await self._send(PREDICTIONS, fact, traceparent)
 
-    async def stored(self, fact: ImagesStored) -> None:
+    async def stored(self, fact: ImagesStored, traceparent: str | None = None) -> None:
         """images.stored.v1, acked. Raises Unavailable: publishing it again is harmless."""
-        await self._send(STORED, fact)
+        await self._send(STORED, fact, traceparent)
 
-    async def _send(self, topic: str, fact: PredictionUpdated | ImagesStored) -> None:
-        headers = self._stamps[topic].headers(fact.event_id())
+    async def _send(self, topic: str, fact: PredictionUpdated | ImagesStored, traceparent: str | None) -> None:
+        headers = self._stamps[topic].headers(fact.event_id(), traceparent)
         await self._publisher.send(topic, fact.user_id.encode(), _encode(fact), headers)

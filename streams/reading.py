@@ -95,6 +95,30 @@ class Reader:
             ends = await self._consumer.end_offsets(assigned)
         self._seek({tp: ends[tp] if found.get(tp) is None else found[tp].offset for tp in assigned})
 
+    async def start_before_end(self, records: int) -> dict[tuple[str, int], int]:
+        """Read from so many records before the end of each partition on; returns (topic, partition) -> offset."""
+        await self._assign(None)
+        assigned = self._consumer.assignment()
+        async with _bounded():
+            ends = await self._consumer.end_offsets(assigned)
+            first = await self._consumer.beginning_offsets(assigned)
+        offsets = {tp: max(first[tp], ends[tp] - records) for tp in assigned}
+        self._seek(offsets)
+        return self._named(offsets)
+
+    async def start_at(self, offsets: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        """Read the partitions from these offsets on, or from their beginnings where less is kept.
+
+        Returns the offsets that partitions begin with, all by (topic, partition).
+        """
+        full = {topic: name for name, topic in self._topics.items()}
+        wanted = {TopicPartition(full[topic], number): offset for (topic, number), offset in offsets.items()}
+        self._consumer.assign(list(wanted))
+        async with _bounded():
+            first = await self._consumer.beginning_offsets(list(wanted))
+        self._seek({tp: max(offset, first[tp]) for tp, offset in wanted.items()})
+        return self._named(first)
+
     async def rewind(self, topics: Iterable[str]) -> None:
         """Go back to the beginning of some of the topics."""
         wanted = set(topics)
@@ -128,6 +152,9 @@ class Reader:
         count = await self.partitions()
         chosen = range(count) if partition is None else (partition,)
         self._consumer.assign([TopicPartition(topic, number) for topic in self._topics for number in chosen])
+
+    def _named(self, offsets: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
+        return {(self._topics[tp.topic], tp.partition): offset for tp, offset in offsets.items()}
 
     async def _stop(self) -> None:
         try:

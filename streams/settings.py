@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     redis_port: int = _named("DARKROOM_REDIS_PORT", 0, ge=0, le=65535)
     cache: str = _named("DARKROOM_CACHE", "")
     metrics_port: int = _named("DARKROOM_METRICS_PORT", 0, ge=0, le=65535)
+    metrics_host: str = _named("DARKROOM_METRICS_HOST", "127.0.0.1", pattern=r"^[^\s/]+$")
 
     replicate_api_token: str = _named("REPLICATE_API_TOKEN", "")
     replicate_base_url: str = _named("REPLICATE_BASE_URL", "")

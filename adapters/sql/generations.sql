@@ -1,14 +1,14 @@
 -- name: queue
 -- The row was written with the admission; the services may claim it from now on.
 UPDATE generations g
-   SET state = 'queued', queued_at = now(), due_at = now()
-  FROM unnest($1::text[], $2::text[]) AS asked (user_id, request_id)
+   SET state = 'queued', queued_at = now(), due_at = now(), traceparent = asked.traceparent
+  FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (user_id, request_id, traceparent)
  WHERE g.user_id = asked.user_id AND g.request_id = asked.request_id AND g.state = 'admitted';
 
 -- name: lock_generations
 -- In key order; the services lock with SKIP LOCKED and only briefly.
 SELECT g.user_id, g.request_id, g.operation, g.state, g.cost, g.refunded, g.prediction_id, g.prompt,
-       g.options::text AS options,
+       g.options::text AS options, g.traceparent,
        (extract(epoch FROM g.admitted_at) * 1000)::bigint AS admitted_at_ms
   FROM generations g
   JOIN unnest($1::text[], $2::text[]) AS asked (user_id, request_id) USING (user_id, request_id)

@@ -59,7 +59,7 @@ WITH offered AS (
       JOIN offered o USING (operation)
       LEFT JOIN user_models m USING (user_id)
      WHERE g.user_id = l.user_id AND g.request_id = l.request_id
-    RETURNING g.user_id, g.request_id, g.operation, g.prompt, g.options::text AS options, g.model, g.trigger_word,
+    RETURNING g.user_id, g.request_id, g.operation, g.prompt, g.options::text AS options, g.model, g.trigger_word, g.traceparent,
               g.state, g.prediction_id, g.attempts, false AS is_cancelled,
               extract(epoch FROM g.submitted_at)::float8 AS submitted_at_s,
               extract(epoch FROM now() - coalesce(g.queued_at, g.admitted_at))::float8 AS age_s
@@ -148,7 +148,7 @@ UPDATE generations g
    SET lease_until = now() + make_interval(secs => $2::float8), due_at = now() + make_interval(secs => $3::float8)
   FROM due d
  WHERE g.user_id = d.user_id AND g.request_id = d.request_id
-RETURNING g.user_id, g.request_id, g.operation, g.prompt, g.options::text AS options, g.model, g.trigger_word,
+RETURNING g.user_id, g.request_id, g.operation, g.prompt, g.options::text AS options, g.model, g.trigger_word, g.traceparent,
           g.state, g.prediction_id, g.attempts, g.cancel_requested_at IS NOT NULL AS is_cancelled,
           extract(epoch FROM g.submitted_at)::float8 AS submitted_at_s,
           extract(epoch FROM now() - coalesce(g.queued_at, g.admitted_at))::float8 AS age_s;
@@ -177,7 +177,7 @@ UPDATE generations g
    SET due_at = now() + make_interval(secs => $5::float8)
   FROM due d
  WHERE g.user_id = d.user_id AND g.request_id = d.request_id
-RETURNING g.user_id, g.request_id, g.operation, g.prompt, g.options::text AS options, g.model, g.trigger_word,
+RETURNING g.user_id, g.request_id, g.operation, g.prompt, g.options::text AS options, g.model, g.trigger_word, g.traceparent,
           g.state, g.prediction_id, g.attempts, g.cancel_requested_at IS NOT NULL AS is_cancelled,
           coalesce(extract(epoch FROM g.submitted_at), 0)::float8 AS submitted_at_s,
           extract(epoch FROM now() - coalesce(g.queued_at, g.admitted_at))::float8 AS age_s;
@@ -187,8 +187,8 @@ SELECT prediction_id FROM generations WHERE prediction_id = ANY($1::text[]);
 
 -- name: rivals
 -- Requests that may be asking for the very same thing right now; $3 are operations that prompts do not tell apart.
-SELECT user_id, request_id, operation, prompt, options::text AS options, model, trigger_word, state, prediction_id,
-       attempts, cancel_requested_at IS NOT NULL AS is_cancelled,
+SELECT user_id, request_id, operation, prompt, options::text AS options, model, trigger_word, traceparent, state,
+       prediction_id, attempts, cancel_requested_at IS NOT NULL AS is_cancelled,
        extract(epoch FROM submitted_at)::float8 AS submitted_at_s, 0::float8 AS age_s
   FROM generations
  WHERE state = 'submitting' AND prediction_id IS NULL
@@ -217,7 +217,7 @@ UPDATE generations g
   FROM due d
  WHERE g.user_id = d.user_id AND g.request_id = d.request_id
 RETURNING g.user_id, g.request_id, g.operation, g.options::text AS options, g.prediction_id,
-          g.output_urls::text AS output_urls, g.attempts,
+          g.output_urls::text AS output_urls, g.attempts, g.traceparent,
           coalesce(extract(epoch FROM now() - g.storing_at), 0)::float8 AS age_s,
           extract(epoch FROM coalesce(g.storing_at, g.admitted_at))::float8 AS storing_at_s;
 

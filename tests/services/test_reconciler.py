@@ -104,7 +104,7 @@ async def test_a_run_of_a_request_that_is_not_queued_yet_is_adopted_and_looked_a
     await FactPublisher(world.publisher, "gateway").prediction(updated(work, body, "webhook"))
     assert await world.state("u1", "r1") == "running"
     async with transaction(world.pool) as held:
-        await queue_generations(held, [("u1", "r1")])
+        await queue_generations(held, {("u1", "r1"): None})
     async with world.running(world.dispatcher(), world.reconciler()):
         await ends(world, "storing")
     assert await world.runs_of("u1", "r1") == 1

@@ -28,7 +28,7 @@ from models.admission import (
 from models.facts import read_prediction, read_stored
 from models.grants import read_grant
 from models.operations import OPERATIONS, POLICIES, Mode, Policy
-from models.outputs import dead_letter, traceparent_of
+from models.outputs import dead_letter
 from models.queueing import read_admitted
 from models.requests import read_request
 from tests.unit.records import FakeRecord, request_value
@@ -209,10 +209,6 @@ def test_a_letter_keeps_its_record_and_tells_the_truth_about_it() -> None:
     assert [value for name, value in headers if name == "dl_topic"] == [b"generations.requested.v1"]
     assert dict(headers)["dl_truncated"] == str(3 << 20).encode()
     assert dict(headers)["mine"] == b"kept"
-
-
-def test_a_trace_that_is_too_long_is_not_passed_on() -> None:
-    assert traceparent_of(FakeRecord(b"", headers=[("traceparent", b"0" * 129)])) is None
 
 
 def test_decisions_survive_packing_and_render_the_same_events() -> None:
