@@ -15,7 +15,8 @@ _sql = load_queries("reads")
 
 
 async def read_generation(pool: Pool, user_id: str, request_id: str) -> dict[str, Any] | None:
-    """A request's row by column, with `images` as a list (empty unless completed); None if it has no row.
+    """A request's row by column, with `images` as a list (empty unless completed) and `model` as a dictionary;
+    None if it has no row.
 
     Raises Unavailable.
     """
@@ -23,7 +24,11 @@ async def read_generation(pool: Pool, user_id: str, request_id: str) -> dict[str
         row = await held.fetchrow(_sql["generation"], user_id, request_id)
     if row is None:
         return None
-    return dict(row) | {"images": msgspec.json.decode(row["images"]) if row["images"] else []}
+    decode = msgspec.json.decode
+    return dict(row) | {
+        "images": decode(row["images"]) if row["images"] else [],
+        "model": decode(row["model"]) if row["model"] else None,
+    }
 
 
 async def owner_of_request(pool: Pool, request_id: str) -> str | None:

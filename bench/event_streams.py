@@ -28,7 +28,6 @@ from models.access import Scope
 from models.errors import DarkroomError
 from models.outputs import EventStamp
 from models.topics import COMPLETED
-from streams.partitioning import partition_of
 from streams.publisher import Publisher
 from streams.settings import Settings
 
@@ -134,9 +133,11 @@ async def _publish(settings: Settings, options: Options) -> Counter[str]:
     sent: Counter[str] = Counter()
     stamp = EventStamp(COMPLETED, "gallery")
     publisher = Publisher(settings.require("kafka"), client_id="bench", topic_prefix=settings.topic_prefix)
-    pending: set[asyncio.Task[None]] = set()
-    began_s = time.time()
+    pending: set[asyncio.Task[Any]] = set()
     try:
+        # Connected before the first that counts: those that wait for a connection go out in any order.
+        await publisher.send(COMPLETED, b"warm-up", b"{}", stamp.headers("warm-up"))
+        began_s = time.time()
         for number in range(int(options.rate * options.duration_s)):
             intended_s = began_s + number / options.rate
             await asyncio.sleep(max(0.0, intended_s - time.time()))
@@ -151,8 +152,7 @@ async def _publish(settings: Settings, options: Options) -> Counter[str]:
                 "images": [{"image_id": f"i{number}", "url": "http://x/" + "k" * 64}],
             }
             headers = stamp.headers(f"{user}/r{number}/completed")
-            output = (COMPLETED, user.encode(), json.dumps(body).encode(), headers)
-            task = asyncio.create_task(publisher.publish(partition_of(user, settings.partitions), [output]))
+            task = asyncio.create_task(publisher.send(COMPLETED, user.encode(), json.dumps(body).encode(), headers))
             pending.add(task)
             task.add_done_callback(pending.discard)
         await asyncio.gather(*pending)

@@ -28,6 +28,7 @@ MODULES = (
     "trace",
     "audit",
     "limits",
+    "tokens",
     "cache",
     "dead_letters",
     "settings",

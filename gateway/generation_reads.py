@@ -15,9 +15,10 @@ from gateway.parameters import RequestId, User
 from gateway.problems import AT_EVERY_DOOR, Problem, problems
 from gateway.schemas import Generation, Timeline
 from gateway.searching import Searches
-from models.generation_views import view_of_row
+from models.generation_views import view_of_rejection, view_of_row
 from models.timeline import build
 from models.timeline_document import owner_in, scan_start_ms, timeline_document
+from models.topics import REJECTED
 
 router = APIRouter(tags=["generations"])
 
@@ -73,12 +74,29 @@ async def view_of(request: Request, user_id: str | None, request_id: str) -> dic
     if user_id is None:
         user_id = await _owner(pool, request_id)
     if user_id is not None:
-        async with within(READ_TIMEOUT_S, "Postgres"):
-            row = await read_generation(pool, user_id, request_id)
-        if row is not None:
-            return view_of_row(row)
+        found = await _row_of(pool, user_id, request_id)
+        known = _remembered(request, user_id, request_id) if found is None else None
+        if known is not None and known["type"] == REJECTED:
+            return view_of_rejection(known)
+        if known is not None:
+            # It was admitted after the first look.
+            found = await _row_of(pool, user_id, request_id)
+        if found is not None:
+            return view_of_row(found)
     searches: Searches = request.app.state.searches
-    return await searches.view_of_undecided(getattr(request.app.state, "hub", None), request_id, user_id)
+    return await searches.view_of_undecided(request_id, user_id)
+
+
+async def _row_of(pool: Pool, user_id: str, request_id: str) -> dict[str, Any] | None:
+    async with within(READ_TIMEOUT_S, "Postgres"):
+        return await read_generation(pool, user_id, request_id)
+
+
+def _remembered(request: Request, user_id: str, request_id: str) -> dict[str, Any] | None:
+    """The last decision about a request that the gateway's own reader of Kafka has seen, if it is still known."""
+    hub = getattr(request.app.state, "hub", None)
+    known: dict[str, Any] | None = None if hub is None else hub.recent(user_id, request_id)
+    return known
 
 
 async def _owner(pool: Pool, request_id: str) -> str | None:

@@ -93,6 +93,13 @@ class Output(BaseModel):
     sha256: str
 
 
+class Model(BaseModel):
+    """What a training has made."""
+
+    version: str
+    trigger_word: str
+
+
 class Generation(BaseModel):
     """A request and what became of it. What does not apply to its state is left out.
 
@@ -118,6 +125,7 @@ class Generation(BaseModel):
     finished_at: Time | None = None
     cancel_requested_at: Time | None = None
     images: list[Output] = []
+    model: Model | None = Field(default=None, description="A training's, as long as it is the user's newest.")
     reason: str | None = Field(default=None, examples=["rate_limited", "provider_failed"])
     message: str | None = Field(default=None, description="A sentence that a product can show.")
     policy: str | None = None

@@ -8,10 +8,10 @@ from typing import Any
 
 from gateway.bounds import Places, in_time
 from models.errors import Unavailable
-from models.generation_views import SEARCHED_TOPICS, view_of_events, view_of_rejection
+from models.generation_views import SEARCHED_TOPICS, view_of_events
 from models.timeline import Event
 from models.timeline_document import owner_in
-from models.topics import REJECTED, TOPICS
+from models.topics import TOPICS
 from streams.search import events_of_request
 from streams.settings import Settings
 
@@ -25,21 +25,18 @@ WHAT = "the search of the event log"
 
 
 class Searches:
-    """Finds events. `hub` remembers recent decisions, so that most need no search; None where there is none."""
+    """Finds events. At `app.state.searches`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._decisions = Places(SEARCHES_MAX, WHAT)
         self._timelines = Places(TIMELINES_MAX, WHAT)
 
-    async def view_of_undecided(self, hub: Any, request_id: str, user_id: str | None) -> dict[str, Any] | None:
+    async def view_of_undecided(self, request_id: str, user_id: str | None) -> dict[str, Any] | None:
         """A request that has no row: refused or undecided; None when the last hour's events say nothing of it.
 
         Raises Unavailable; Ambiguous: several users have one, and none is named.
         """
-        known = hub.recent(user_id, request_id) if hub is not None and user_id is not None else None
-        if known is not None and known.get("type") == REJECTED:
-            return view_of_rejection({name: value for name, value in known.items() if name != "type"})
         events, is_complete = await self._find(
             request_id, user_id, _look_back_ms(), SEARCHED_TOPICS, SEARCH_TIMEOUT_S, self._decisions
         )

@@ -85,7 +85,7 @@ measured_in((FULFILMENT,), GENERATIONS_ENDED, COMPLETION_SECONDS)
 measured_in((ADMISSION, FULFILMENT), CREDITS_MOVED)
 
 _requests = {outcome: REQUESTS.labels(outcome) for outcome in OUTCOMES.values()}
-_timestamp = attrgetter("timestamp")
+_timestamp, _amount = attrgetter("timestamp"), attrgetter("amount")
 
 
 def count_admission(
@@ -139,7 +139,8 @@ def _count_requests(decisions: Sequence[object], entries: Sequence[LedgerEntry],
                 LIMIT_HITS.labels(decision.policy, "max_in_flight").inc()
     for policy, hits in shadowed.items():
         LIMIT_SHADOW_HITS.labels(policy).inc(hits)
-    _count_entries(entries)
+    if entries:  # charges, all of them
+        CREDITS_MOVED.labels("charge").inc(-sum(map(_amount, entries)))
 
 
 def _count_entries(entries: Sequence[LedgerEntry]) -> None:

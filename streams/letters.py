@@ -50,7 +50,7 @@ async def list_letters(
     listing = Listing()
     seen: dict[str, str] = {}
     found: list[tuple[Letter, int]] = []
-    async for letter in _letters(settings, wanted.read_from_ms):
+    async for letter in all_letters(settings, wanted.read_from_ms):
         history.notice(letter)
         mark = f"{letter.at_ms} {letter.content}"
         known = seen.setdefault(letter.letter_id, mark)
@@ -75,7 +75,7 @@ async def find_letter(settings: Settings, letter_id: str) -> Listed | None:
     """One letter with its value, None if there is none. Raises Unavailable; SetupFailed when the topic is missing."""
     history = await _history(settings)
     found: Letter | None = None
-    async for letter in _letters(settings, None):
+    async for letter in all_letters(settings):
         history.notice(letter)
         if letter.letter_id == letter_id and found is None:
             found = letter
@@ -86,7 +86,7 @@ async def chosen_letters(settings: Settings, letter_ids: Collection[str]) -> Asy
     """The letters of these ids, each once, with values; those that are not there are left out."""
     left = set(letter_ids)
     if left:
-        async for letter in _letters(settings, None):
+        async for letter in all_letters(settings):
             if letter.letter_id in left:
                 left.remove(letter.letter_id)
                 yield letter
@@ -94,8 +94,11 @@ async def chosen_letters(settings: Settings, letter_ids: Collection[str]) -> Asy
                 return
 
 
-async def _letters(settings: Settings, from_ms: int | None) -> AsyncIterator[Letter]:
-    """Everything on the topic up to its end as it is now, from a moment of broker time on."""
+async def all_letters(settings: Settings, from_ms: int | None = None) -> AsyncIterator[Letter]:
+    """Everything on the topic up to its end as it is now, from a moment of broker time on; copies too.
+
+    Raises Unavailable; SetupFailed when the topic is missing.
+    """
     async with Reader(settings, [DEAD_LETTERS]) as reader:
         if from_ms is None:
             await reader.start_at_beginning()

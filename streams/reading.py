@@ -44,23 +44,14 @@ class Reader:
             async with _bounded():
                 await self._consumer.start()
         except BaseException:
-            await self.__aexit__(None, None, None)
+            await self._stop()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await self._consumer.stop()
-        except (KafkaError, OSError, TimeoutError):
-            return
-        except asyncio.CancelledError:
-            # With the broker away, aiokafka lets out the cancellation of its own tasks; only one asked of us is ours.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
+        await self._stop()
 
     async def partitions(self) -> int:
         """How many partitions the topics have (all have the same).
@@ -164,6 +155,18 @@ class Reader:
 
     def _named(self, offsets: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
         return {(self._topics[tp.topic], tp.partition): offset for tp, offset in offsets.items()}
+
+    async def _stop(self) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await self._consumer.stop()
+        except (KafkaError, OSError, TimeoutError):
+            return
+        except asyncio.CancelledError:
+            # With the broker away, aiokafka lets out the cancellation of its own tasks; only one asked of us is ours.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
 
     def _seek(self, offsets: Mapping[TopicPartition, int]) -> None:
         for tp, offset in offsets.items():

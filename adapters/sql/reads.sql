@@ -1,5 +1,6 @@
 -- name: generation
--- $1 user, $2 request. Its outputs come along as JSON, those that are still in the gallery, once it has completed.
+-- $1 user, $2 request. Its outputs come along as JSON, those that are still in the gallery, once it has completed;
+-- a training's model, as long as it is the user's newest.
 SELECT g.user_id, g.request_id, g.operation, g.state, g.cost, g.refunded, g.reason, g.prediction_id, g.admitted_at,
        g.queued_at, g.submitted_at, g.running_at, g.storing_at, g.finished_at, g.cancel_requested_at,
        CASE WHEN g.state = 'completed' THEN (
@@ -11,7 +12,11 @@ SELECT g.user_id, g.request_id, g.operation, g.state, g.cost, g.refunded, g.reas
                SELECT video_id, output_index, video_url, '', width, height, content_type, bytes, sha256
                  FROM videos WHERE prediction_id = g.prediction_id AND user_id = g.user_id
            ) o
-       ) END::text AS images
+       ) END::text AS images,
+       CASE WHEN g.state = 'completed' THEN (
+           SELECT json_build_object('version', m.version, 'trigger_word', m.trigger_word)
+             FROM user_models m WHERE m.user_id = g.user_id AND m.request_id = g.request_id
+       ) END::text AS model
   FROM generations g
  WHERE g.user_id = $1 AND g.request_id = $2;
 

@@ -18,6 +18,8 @@ from standardwebhooks import Webhook
 
 from gateway.app import create_app
 from streams.settings import Settings, load_settings
+from tests.cli.conftest import books_url, clean_books  # noqa: F401
+from tests.gateway.callers import caller_of
 
 SECRET = "whsec_" + base64.b64encode(b"the provider and we know this one").decode()
 PATH = "/v1/webhooks/replicate"
@@ -95,3 +97,16 @@ def fact_of(record: Any) -> dict[str, Any]:
     """A record's value."""
     fact: dict[str, Any] = msgspec.json.decode(record.value)
     return fact
+
+
+@pytest.fixture
+def books_settings(settings: Settings, books_url: str) -> Settings:  # noqa: F811
+    """Clean books in Postgres; no topics yet."""
+    return settings.model_copy(update={"postgres": books_url})
+
+
+@pytest.fixture
+async def books(books_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway with clean books; it knows the tokens of tests/gateway/callers.py."""
+    async with caller_of(books_settings) as made:
+        yield made
