@@ -19,7 +19,7 @@ REDRIVE_HEADER = "dl_redrive"
 FOREIGN = "foreign"
 """The reason of a record on the topic that none of our steps has written."""
 _COORDINATES = re.compile(r"^[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,18}\Z")
-_CODE = re.compile(r"^[a-z][a-z_]{0,63}\Z")
+_CODE = re.compile(r"^[a-z][a-z0-9_]{0,63}\Z")
 _ADDED = LETTER_HEADERS | {REDRIVE_HEADER, "dl_headers_dropped"}
 
 

@@ -18,7 +18,7 @@ from tests.unit.records import FakeRecord
 TRACE = ("traceparent", b"00-1-2-01")
 
 
-def letter_of(record: FakeRecord, reason: str = "bad_json") -> Letter:
+def letter_of(record: FakeRecord, reason: str = "bad_utf8") -> Letter:
     _, key, value, headers = dead_letter(record, reason, "no")
     return read_letter(FakeRecord(value, key, topic="dead-letters.v1", headers=headers), "")
 
@@ -44,7 +44,7 @@ def redriven(letter: Letter, attempt: int = 1, root_id: str | None = None, offse
 def test_a_letter_is_read_back_as_it_was_buried() -> None:
     record = FakeRecord(b"\xff", b"u", offset=7, partition=3, headers=[TRACE, ("dl_reason", b"a lie")])
     letter = letter_of(record)
-    assert (letter.letter_id, letter.topic, letter.reason) == (f"{REQUESTED}/3/7", REQUESTED, "bad_json")
+    assert (letter.letter_id, letter.topic, letter.reason) == (f"{REQUESTED}/3/7", REQUESTED, "bad_utf8")
     assert (letter.key, letter.value, letter.at_ms) == (b"u", b"\xff", record.timestamp)
     assert letter.original_headers == [TRACE]
 
