@@ -58,7 +58,7 @@ async def audit_snapshot(connection: Connection, operations: Iterable[Operation]
     operations = list(operations)
     names = [operation.name for operation in operations]
     trainings = [operation.name for operation in operations if operation.kind is Kind.TRAINING]
-    for name in ("accounts", "chain", "charges", "refunds", "predictions", "outputs", "progress"):
+    for name in ("accounts", "chain", "charges", "refunds", "predictions", "outputs", "letters", "progress"):
         _add(findings, await connection.fetchrow(_sql[name]))
     for name in ("gallery", "models"):
         _add(findings, await connection.fetchrow(_sql[name], trainings))

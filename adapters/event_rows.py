@@ -51,3 +51,11 @@ class EventRows:
         """The same for these users only."""
         rows = await self._connection.fetch(_sql["balances_of"], list(user_ids))
         return {row[0]: (row[1], row[2]) for row in rows}
+
+    async def positions(self) -> dict[tuple[str, int], int]:
+        """next_offset by stream and partition."""
+        return {(row[0], row[1]): row[2] for row in await self._connection.fetch(_sql["positions"])}
+
+    async def letters_acted_on(self) -> set[str]:
+        """The dead letters that were redriven or dropped."""
+        return {row[0] for row in await self._connection.fetch(_sql["letters_acted_on"])}

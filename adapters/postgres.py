@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import asyncpg
 
+from adapters.pool_meters import PoolMeter
 from models.errors import BadSetting, Unavailable
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -54,13 +55,16 @@ def mapped_errors() -> Iterator[None]:
         raise Unavailable("Postgres", str(error).strip() or type(error).__name__) from error
 
 
+_meters: dict[Pool, PoolMeter] = {}
+
+
 async def open_pool(url: str, *, size_max: int, application: str) -> Pool:
     """Open a pool; connections are made when first needed, so a server that is away delays, never fails.
 
     Raises Unavailable: the first connection could not be made.
     """
     with mapped_errors():
-        return await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(
             url,
             min_size=0,
             max_size=size_max,
@@ -70,6 +74,8 @@ async def open_pool(url: str, *, size_max: int, application: str) -> Pool:
             reset=_keep_session,
             server_settings={"application_name": application, "timezone": "UTC", "jit": "off"},
         )
+    _meters[pool] = PoolMeter(application, pool)
+    return pool
 
 
 async def _keep_session(used: Connection) -> None:
@@ -80,9 +86,18 @@ async def _keep_session(used: Connection) -> None:
 @asynccontextmanager
 async def connection(pool: Pool) -> AsyncIterator[Connection]:
     """A connection for a short while, with errors mapped."""
+    meter = _meters.get(pool)
     with mapped_errors():
-        async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as acquired:
-            yield acquired
+        if meter is None:
+            async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as acquired:
+                yield acquired
+            return
+        with meter.acquiring():
+            held = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        try:
+            yield held
+        finally:
+            await pool.release(held)
 
 
 @asynccontextmanager
@@ -94,6 +109,9 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
 
 async def close_pool(pool: Pool, *, timeout_s: float = 2.0) -> None:
     """Close in good order if that goes quickly, else at once."""
+    meter = _meters.pop(pool, None)
+    if meter is not None:
+        meter.forget()
     try:
         async with asyncio.timeout(timeout_s):
             await pool.close()

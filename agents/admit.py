@@ -21,8 +21,8 @@ from models.operations import OPERATIONS, POLICIES, Policy
 from models.outputs import Output, Record
 from models.requests import MalformedRequest, Request, read_request
 from models.routing import Misrouted
+from streams.decided import count_admission
 from streams.delivery import Batch
-from streams.metrics import observe_limits
 from streams.partitioning import is_at_home
 
 
@@ -64,7 +64,7 @@ class AdmitStep:
             batch.records, batch.inputs, facts, batch.state, policies, batch.clock_ms
         )
         await write_admissions(connection, effects, batch.partition)
-        observe_limits(decisions, effects.shadowed)
+        count_admission(batch.afterwards, batch.records, decisions, effects.entries, effects.shadowed)
         return decisions, clock_ms
 
     async def _find_ended(

@@ -20,6 +20,7 @@ from models import cancelling, settlement, topics
 from models.cancelling import CancelRequested
 from models.outputs import Output, Record
 from models.routing import Misrouted
+from streams.decided import count_settlement
 from streams.delivery import Batch
 from streams.partitioning import is_at_home
 
@@ -56,6 +57,7 @@ class CancelStep:
         await write_settled(connection, effects.settlement.generations.values())
         await mark_cancelled(connection, effects.stopping)
         await write_entries(connection, effects.settlement.entries, effects.settlement.accounts.values())
+        count_settlement(batch.afterwards, effects.settlement)
         return decisions, max(batch.clock_ms, batch.records[-1].timestamp)
 
     def render(

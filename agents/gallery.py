@@ -17,6 +17,7 @@ from adapters.postgres import Connection
 from models import gallery, settlement, topics
 from models.facts import ImagesStored, read_stored
 from models.outputs import Output, Record
+from streams.decided import count_settlement
 from streams.delivery import Batch
 
 
@@ -51,6 +52,7 @@ class GalleryStep:
         await write_settled(connection, effects.settlement.generations.values())
         await write_gallery(connection, effects.completed, effects.rows, self._images_url)
         await write_entries(connection, effects.settlement.entries, effects.settlement.accounts.values())
+        count_settlement(batch.afterwards, effects.settlement)
         return decisions, max(batch.clock_ms, batch.records[-1].timestamp)
 
     def render(

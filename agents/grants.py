@@ -17,6 +17,7 @@ from models import grants, topics
 from models.grants import Grant
 from models.outputs import Output, Record
 from models.routing import Misrouted
+from streams.decided import count_entries
 from streams.delivery import Batch
 from streams.partitioning import is_at_home
 
@@ -53,6 +54,7 @@ class GrantsStep:
         )
         decisions, effects = grants.decide(batch.inputs, facts)
         await write_entries(connection, effects.entries, effects.changed.values())
+        count_entries(batch.afterwards, effects.entries)
         return decisions, max(batch.clock_ms, batch.records[-1].timestamp)
 
     def render(

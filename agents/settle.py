@@ -19,6 +19,7 @@ from adapters.user_models import write_user_models
 from models import settlement, topics
 from models.facts import PredictionUpdated, read_prediction
 from models.outputs import Output, Record
+from streams.decided import count_settlement
 from streams.delivery import Batch
 
 
@@ -49,6 +50,7 @@ class SettleStep:
         await write_user_models(connection, effects.models.values())
         await write_strays(connection, effects.strays.values())
         await write_entries(connection, effects.entries, effects.accounts.values())
+        count_settlement(batch.afterwards, effects)
         return decisions, max(batch.clock_ms, batch.records[-1].timestamp)
 
     def render(

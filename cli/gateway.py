@@ -23,4 +23,6 @@ def register(app: typer.Typer) -> None:
         settings = running_settings(load_settings())
         application = create_app(settings)
         listener = listen(settings.gateway, "DARKROOM_GATEWAY")
-        uvloop.run(serve(application, listener, lambda url: typer.echo(f"ready {url}")))
+        uvloop.run(
+            serve(application, listener, lambda url: typer.echo(f"ready {url}"), application.state.followers.close)
+        )

@@ -28,7 +28,9 @@ MODULES = (
     "trace",
     "audit",
     "limits",
+    "tokens",
     "cache",
+    "dead_letters",
     "settings",
 )
 

@@ -18,14 +18,18 @@ from agents.generate import GenerateStep
 from agents.grants import GrantsStep
 from agents.settle import SettleStep
 from models.errors import SetupFailed, Unavailable
+from services.backlog import Backlog
 from services.runner import run_services, run_together
 from services.sampler import Sampler
 from streams.app import RoleApp, role_app
 from streams.delivery import Delivery, Step
+from streams.ends import TopicEnds
+from streams.lag import Lag
 from streams.limits import LimitsTail
 from streams.metrics import observe_step
 from streams.projection import Projection
 from streams.publisher import Publisher
+from streams.scrapes import Refresh
 from streams.settings import Settings
 from streams.topics import check_topics
 from streams.worker import run_worker
@@ -60,6 +64,9 @@ async def run_role(role: Role, settings: Settings) -> int:
             size_max = min(size_max, PROJECTIONS_POOL_MAX)
         pool = await open_pool(settings.require("postgres"), size_max=size_max, application=client_id)
         closing.push_async_callback(close_pool, pool)
+        ends = TopicEnds(bootstrap, f"{client_id}-ends")
+        closing.push_async_callback(ends.close)
+        refreshes: list[Refresh] = [Lag(role, app.lanes, ends.ask, settings.topic_prefix).refresh]
         steps: list[Step] = []
         match role:
             case Role.ADMISSION:
@@ -74,6 +81,7 @@ async def run_role(role: Role, settings: Settings) -> int:
                     CancelStep(settings.partitions),
                 ]
                 beside = _services(settings, pool, publisher)
+                refreshes.append(Backlog(pool).refresh)
             case Role.PROJECTIONS:
                 cache = CreditCache(settings.require("redis"))
                 closing.push_async_callback(cache.close)
@@ -84,10 +92,13 @@ async def run_role(role: Role, settings: Settings) -> int:
             add_step(app, step, settings, pool, publisher)
         return await run_worker(
             app,
+            role=role,
             metrics_port=settings.metrics_port,
+            metrics_host=settings.metrics_host,
             step_timeout_s=settings.step_timeout_s,
             on_ready=lambda address: print(f"{role} health on {address}\nready", flush=True),  # noqa: T201
             beside=beside,
+            refreshes=refreshes,
         )
 
 

@@ -9,14 +9,15 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.problems import unavailable
+from adapters.exposition import GATEWAY, exposition
+from gateway.problems import problems, unavailable
 
 PROBE_TIMEOUT_S = 2.0
 PROBE_VALID_S = 1.0
 
-router = APIRouter()
+router = APIRouter(tags=["operations"])
 
 
 class KafkaProbe:
@@ -58,7 +59,12 @@ async def healthz() -> str:
     return "ok\n"
 
 
-@router.get("/readyz", response_class=PlainTextResponse, summary="Whether events can be taken")
+@router.get(
+    "/readyz",
+    response_class=PlainTextResponse,
+    summary="Whether events can be taken",
+    responses=problems("unavailable"),
+)
 async def readyz(request: Request) -> str:
     """503 while Kafka cannot be reached."""
     probe: KafkaProbe = request.app.state.kafka_probe
@@ -70,4 +76,4 @@ async def readyz(request: Request) -> str:
 @router.get("/metrics", include_in_schema=False)
 async def metrics() -> Response:
     """For Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(exposition(GATEWAY), media_type=CONTENT_TYPE_LATEST)

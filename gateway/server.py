@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from gateway.connections import GuardedProtocol, connections_max
 from models.errors import SetupFailed
 
-CONNECTIONS_MAX = 2000
+CONNECTIONS_MAX = 12_500
 STOP_S = 5
 
 
@@ -50,21 +51,31 @@ def listen(address: str, setting: str) -> socket.socket:
     return listener
 
 
-async def serve(app: FastAPI, listener: socket.socket, ready: Callable[[str], None]) -> None:
-    """Serve until TERM or Ctrl-C and a little over STOP_S at most; `ready` gets the URL once requests are answered."""
+async def serve(
+    app: FastAPI,
+    listener: socket.socket,
+    ready: Callable[[str], None],
+    on_stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until TERM or Ctrl-C and a little over STOP_S at most; `ready` gets the URL once requests are answered.
+
+    `on_stop` is called first when it ends: streams that would go on for ever must be ended by it.
+    """
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
         app,
+        http=GuardedProtocol,
         ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
+        limit_concurrency=connections_max(CONNECTIONS_MAX),
         timeout_graceful_shutdown=STOP_S,
     )
     server = _Server(config, lambda: ready(f"http://{host}:{port}"))
 
     def stop() -> None:
+        on_stop()
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,18 +18,18 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from replicate.webhook import Webhooks, WebhookSigningSecret
 
+from gateway.bodies import read_body
 from gateway.metrics import WEBHOOK_SECONDS, WEBHOOKS
-from gateway.problems import Problem, unavailable
+from gateway.problems import Problem, problems, unavailable
 from models.errors import BadSetting, Unavailable
 from models.facts import PredictionUpdated, shortened_prediction
-from models.requests import is_id
+from models.requests import ID_PATTERN, is_id
 from streams.facts import FactPublisher
 
 log = structlog.get_logger()
 
 # A training's report carries its whole log.
 BODY_BYTES_MAX = 1 << 20
-BODY_TIMEOUT_S = 10.0
 TOLERANCE_S = 300
 PUBLISH_TIMEOUT_S = 2.5
 PUBLISHING_MAX = 1000
@@ -37,7 +37,9 @@ AWAY = "the event log is not available; send it again"
 STATUS_CHARACTERS_MAX = 64
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
-router = APIRouter()
+router = APIRouter(tags=["webhooks"])
+
+_ID_SCHEMA = {"type": "string", "pattern": ID_PATTERN.replace(r"\Z", "$")}
 
 
 class WebhookDoor:
@@ -109,12 +111,24 @@ def fact_in(query: Mapping[str, str], body: bytes) -> PredictionUpdated:
     )
 
 
-@router.post("/v1/webhooks/replicate", status_code=204, summary="The provider reports on a prediction")
+@router.post(
+    "/v1/webhooks/replicate",
+    status_code=204,
+    summary="The provider reports on a prediction",
+    responses=problems("bad_body", "bad_query", "bad_signature", "too_slow", "too_large", "unavailable"),
+    openapi_extra={
+        "parameters": [
+            *({"name": name, "in": "query", "required": True, "schema": _ID_SCHEMA} for name in ("user", "request")),
+            *({"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in HEADERS),
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+    },
+)
 async def receive_webhook(request: Request) -> Response:
     """Answered only once the report is on Kafka."""
     door: WebhookDoor = request.app.state.webhook_door
     try:
-        body = await read_body(request)
+        body = await read_body(request, BODY_BYTES_MAX)
         with WEBHOOK_SECONDS.time():
             await door.take(request.headers, request.query_params, body)
     except Problem as problem:
@@ -122,21 +136,3 @@ async def receive_webhook(request: Request) -> Response:
         raise
     WEBHOOKS.labels("taken").inc()
     return Response(status_code=204)
-
-
-async def read_body(request: Request) -> bytes:
-    """The raw body. Raises Problem: 413 when it is too large, 408 when it takes too long."""
-    too_large = Problem(413, "too_large", f"the body must be at most {BODY_BYTES_MAX} bytes")
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > BODY_BYTES_MAX:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > BODY_BYTES_MAX:
-                    raise too_large
-    except TimeoutError as error:
-        raise Problem(408, "too_slow", "the body took too long") from error
-    return bytes(body)

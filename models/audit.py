@@ -34,6 +34,9 @@ INVARIANTS: dict[str, str] = {
     "no_picture_of_unfinished": "No gallery row belongs to a request that has not completed.",
     "one_row_per_output": "A prediction's output has one row: of a picture, of a video, or of what was deleted.",
     "windows_within_limits": "At no moment had a user more admitted within a policy's window than it allowed then.",
+    "redrives_are_counted": "The redrives of a dead letter and of what came back of it have the attempts 1 to n.",
+    "dropped_letters_stay_dropped": "No dead letter is redriven after it was dropped.",
+    "letters_come_back_from_redrives": "A letter that came back is the same record, from where a redrive has put it.",
     "progress_moves_forward": "No stream's next offset lies before its previous one.",
 }
 

@@ -5,7 +5,7 @@
     ├── WrongUse                      a command was called wrongly: exit 2
     ├── SetupFailed                   the machine lacks something (disk, port, Java): says what to do
     ├── Unavailable                   Kafka, Postgres, Redis, blob store or provider is away: try again
-    ├── Conflict                      the same id with other content
+    ├── Refused, GenerationFailed     what producers are told of their requests (models/refusals.py)
     ├── Fenced                        another worker owns the partition now: drop state, load again
     ├── OutputTooLarge                an event does not fit its topic: its cause goes to the dead letters
     ├── TopicMadeAnew                 the topic ends before the recorded position: a person must decide
@@ -55,12 +55,6 @@ class Unavailable(DarkroomError):
     def __init__(self, what: str, problem: str) -> None:
         super().__init__(f"{what} is not available: {problem}")
         self.what = what
-
-
-class Conflict(DarkroomError):
-    """The same id was used before with other content."""
-
-    code = "conflict"
 
 
 class Fenced(DarkroomError):

@@ -24,6 +24,8 @@ EVENT_INVARIANTS: dict[str, str] = {
     "no_event_without_row": "Every admission, completion and failure on the topics is that of a row.",
     "copies_are_equal": "Events of the same id have the same content.",
     "events_can_be_read": "Everything on the topics of events is one of ours.",
+    "letters_are_of_handled_records": "Every dead letter holds a record that its stream has got past.",
+    "actions_have_their_letter": "Every letter that something was done with is on the topic of dead letters.",
 }
 
 Identity = tuple[str, str]

@@ -32,7 +32,7 @@ OUTPUT_BYTES_MAX = 1_000_000
 LETTER_WHOLE_BYTES_MAX = LETTER_BYTES_MAX + HEADERS_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 # Ours take the place of any that came in: a letter must not lie about where it is from.
-_LETTER_HEADERS = {
+LETTER_HEADERS = {
     *("dl_topic", "dl_partition", "dl_offset", "dl_reason", "dl_error", "dl_at", "dl_id"),
     *("dl_truncated", "dl_sha256", "dl_key_truncated"),
 }
@@ -80,6 +80,13 @@ def traceparent_of(record: Record) -> str | None:
     return None
 
 
+def traceparent_in(text: str | None) -> Header | None:
+    """The Kafka header for a W3C trace context that came over HTTP; None for anything else."""
+    if text is None or _TRACEPARENT.match(text) is None:
+        return None
+    return ("traceparent", text.encode())
+
+
 def bounded_headers(headers: Sequence[Header], bytes_max: int = HEADERS_BYTES_MAX) -> list[Header]:
     """A foreign record's headers for copying: as they are, or none at all if they are too many."""
     size_bytes = _headers_bytes(headers)
@@ -110,7 +117,7 @@ def dead_letter(record: Record, reason: str, error: str) -> Output:
     """
     coordinates = f"{record.topic}/{record.partition}/{record.offset}"
     value = record.value
-    headers = [header for header in bounded_headers(record.headers) if header[0] not in _LETTER_HEADERS]
+    headers = [header for header in bounded_headers(record.headers) if header[0] not in LETTER_HEADERS]
     if value is not None and len(value) > LETTER_BYTES_MAX:
         headers += [
             ("dl_truncated", str(len(value)).encode()),

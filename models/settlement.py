@@ -229,6 +229,11 @@ class GenerationFailed(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 
 
+def message_of(reason: str, operation: str) -> str:
+    """Why a request ended without its outputs, as a sentence that a product can show."""
+    return MESSAGES[reason].format(thing=THINGS[kind_of(operation)])
+
+
 class SettlementRenderer:
     """Renders endings and refunds under the name of the agent that made them."""
 
@@ -239,7 +244,7 @@ class SettlementRenderer:
     def failed(self, user_id: str, request_id: str, decision: Ended) -> list[Output]:
         """The failure and, if there was a refund, the new balance."""
         refunded = decision.refund.amount if decision.refund else 0
-        message = MESSAGES[decision.reason].format(thing=THINGS[kind_of(decision.operation)])
+        message = message_of(decision.reason, decision.operation)
         event = GenerationFailed(request_id, user_id, decision.operation, decision.reason, message, refunded)
         key = user_id.encode()
         headers = self._failed.headers(f"{user_id}/{request_id}/failed", decision.traceparent)

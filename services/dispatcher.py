@@ -42,11 +42,11 @@ from models.provider_work import (
 from models.settlement import StrayRun
 from services.hands import Hands
 from services.metrics import (
-    PROVIDER_CALLS,
-    PROVIDER_CREATE_SECONDS,
     PROVIDER_HELD_SECONDS,
+    PROVIDER_PER_HOUR,
     PROVIDER_STARTED,
     SPEND_BREAKER,
+    provider_call,
 )
 from streams.crash_points import crash_point
 from streams.facts import FactPublisher
@@ -96,6 +96,7 @@ class Dispatcher:
         self._deadlines_s = deadlines_s
         self._is_broken_off = False
         self._throttled: deque[bool] = deque(maxlen=THROTTLED_OF_LAST[1])
+        PROVIDER_PER_HOUR.set(per_hour_max)
 
     async def tick(self) -> int:
         """Claim a round and begin to submit it; returns its size. Raises Unavailable."""
@@ -149,24 +150,20 @@ class Dispatcher:
     async def _create(self, work: Work) -> dict[str, Any] | None:
         """The new run's body; None when there is none, or none that we know of."""
         try:
-            with PROVIDER_CREATE_SECONDS.time():
+            with provider_call("create", "created"):
                 body = await self._provider.create(work, webhook_url(self._webhook_base_url, work))
         except ProviderBusy as busy:
-            PROVIDER_CALLS.labels("create", busy.code).inc()
             await self._wait(work, busy)
         except ProviderRefused as refused:
-            PROVIDER_CALLS.labels("create", refused.code).inc()
             log.info("request refused", user=work.user_id, request=work.request_id, why=str(refused))
             await self._facts.prediction(rejected(work, str(refused)), work.traceparent)
             await give_start_back(self._pool, work)
         except ProviderSilent as silent:
-            PROVIDER_CALLS.labels("create", silent.code).inc()
             log.warning("answer lost", user=work.user_id, request=work.request_id, why=str(silent))
             if silent.is_over:
                 delay_s = retry_delay_s(work.attempt, random.random())  # noqa: S311
                 await look_soon(self._pool, work, delay_s=delay_s)
         else:
-            PROVIDER_CALLS.labels("create", "created").inc()
             self._throttled.append(False)
             return body
         return None
@@ -193,7 +190,8 @@ class Dispatcher:
         # The request ended meanwhile, or an earlier run of it has announced itself: this one is one too many.
         log.warning("run not needed", request=work.request_id, prediction=prediction_id, kept=kept)
         try:
-            await self._provider.cancel(prediction_id, work.collection)
+            with provider_call("cancel"):
+                await self._provider.cancel(prediction_id, work.collection)
         except ProviderError as error:
             log.warning("run not cancelled yet", prediction=prediction_id, why=str(error))
             async with transaction(self._pool) as held:

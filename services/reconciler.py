@@ -48,12 +48,12 @@ from models.provider_work import (
 from models.settlement import StrayRun
 from services.hands import Hands
 from services.metrics import (
-    PROVIDER_CALLS,
     REQUESTS_CANCELLED,
     REQUESTS_EXPIRED,
     RUNS_ADOPTED,
     RUNS_STOPPED,
     RUNS_TRIED_AGAIN,
+    provider_call,
 )
 from streams.crash_points import crash_point
 from streams.facts import FactPublisher
@@ -122,10 +122,9 @@ class Reconciler:
         if work.is_cancelled:
             await self._stop(work)
         try:
-            body = await self._provider.get(work.prediction_id, work.collection)
-            PROVIDER_CALLS.labels("get", "answered").inc()
+            with provider_call("get"):
+                body = await self._provider.get(work.prediction_id, work.collection)
         except (ProviderBusy, ProviderRefused) as error:
-            PROVIDER_CALLS.labels("get", error.code).inc()
             log.warning("poll failed", request=work.request_id, prediction=work.prediction_id, why=str(error))
             body = {}
         status = body.get("status")
@@ -146,9 +145,7 @@ class Reconciler:
         since_s = min(work.submitted_at for work in lost) - CLOCK_SKEW_MAX_S
         try:
             bodies, is_complete = await self._list_since(since_s, collection)
-            PROVIDER_CALLS.labels("list", "answered").inc()
         except ProviderError as error:
-            PROVIDER_CALLS.labels("list", error.code).inc()
             log.warning("search failed", requests=len(lost), why=str(error))
             return
         # In this order: what was adopted by others since the list was made is seen as taken.
@@ -170,7 +167,8 @@ class Reconciler:
         bodies: list[dict[str, Any]] = []
         cursor: str | None = None
         for _ in range(PAGES_MAX):
-            page, cursor = await self._provider.list_page(cursor, collection)
+            with provider_call("list"):
+                page, cursor = await self._provider.list_page(cursor, collection)
             bodies.extend(page)
             oldest = seconds_of(page[-1].get("created_at")) if page else None
             if cursor is None or (oldest is not None and oldest < since_s):
@@ -212,7 +210,8 @@ class Reconciler:
     async def _cancel(self, prediction_id: str, collection: str) -> bool:
         """Whether the provider has answered, be it that there is no such run."""
         try:
-            await self._provider.cancel(prediction_id, collection)
+            with provider_call("cancel"):
+                await self._provider.cancel(prediction_id, collection)
         except ProviderError as error:
             RUNS_STOPPED.labels(error.code).inc()
             log.warning("run not cancelled", prediction=prediction_id, why=str(error))

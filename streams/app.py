@@ -47,7 +47,9 @@ class RoleApp(faust.App):
 
 def role_app(role: str, settings: Settings) -> RoleApp:
     """The app of one role. `settings.kafka` must be known."""
-    lanes = Lanes(records_max=settings.step_records_max, bytes_max=settings.lane_bytes_max)
+    lanes = Lanes(
+        records_max=settings.step_records_max, bytes_max=settings.lane_bytes_max, topic_prefix=settings.topic_prefix
+    )
     bootstrap = settings.require("kafka").split(",")
     data = Path(settings.home) / "faust" / role
     data.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,9 @@ from adapters.progress import Progress, lock_progress, read_progress, write_prog
 from models.errors import Fenced, TopicMadeAnew, Unavailable
 from models.outputs import Output, Record, check_sizes
 from models.requests import Unreadable
+from streams.afterwards import UNHEARD, Afterwards
 from streams.crash_points import crash_point
+from streams.metrics import STEP_REPLAYED, STEP_RETRIES
 from streams.publisher import Publisher
 
 log = structlog.get_logger()
@@ -58,6 +60,7 @@ class Batch(NamedTuple):
     inputs: Sequence[Any]
     state: Any
     clock_ms: int
+    afterwards: Afterwards = UNHEARD
 
 
 class Step(Protocol):
@@ -149,6 +152,7 @@ class DeliverySession:
         self._stored, self._times_ms = self._unpack(progress)
         self._broken_in_a_row = 0
         self._closed = False
+        self._afterwards: Afterwards = UNHEARD
         self.position: int | None = progress.prev_offset
         self.alive_at = time.monotonic()
 
@@ -182,6 +186,7 @@ class DeliverySession:
         inputs = self._read_all(decided)
         decisions = [self._stored[record.offset] for record in decided]
         await self._publish(self._step.render(decided, inputs, decisions))
+        STEP_REPLAYED.labels(self._step.stream).inc(len(decided))
         log.info("outputs published again", stream=self._step.stream, partition=self._partition, records=len(decided))
 
     async def _decide_and_publish(self, records: Sequence[Record], *, tried_again: bool = False) -> None:
@@ -197,6 +202,7 @@ class DeliverySession:
             return
         self._broken_in_a_row = 0
         await self._publish(outputs)
+        self._tell(self._afterwards.published)
         crash_point(self._step.stream, 4)  # outputs are out, the offset is not acked: they are published again
         self._stored = {}
 
@@ -222,6 +228,7 @@ class DeliverySession:
         self._broken_in_a_row += 1
         dead = [Unreadable("broken_decision", f"{type(error).__name__}: {error}")]
         await self._publish(await self._tried(lambda: self._decide(records, dead), "step waits"))
+        self._tell(self._afterwards.published)
         self._stored = {}
 
     def _read_all(self, records: Sequence[Record]) -> list[Any]:
@@ -239,7 +246,7 @@ class DeliverySession:
             return Unreadable("broken_read", f"{type(error).__name__}: {error}")
 
     async def _decide(self, records: Sequence[Record], inputs: Sequence[Any]) -> list[Output]:
-        step, next_offset = self._step, records[-1].offset + 1
+        step, next_offset, afterwards = self._step, records[-1].offset + 1, Afterwards()
         if self._state is None:
             await self._reload()
         try:
@@ -248,7 +255,7 @@ class DeliverySession:
                 if found != self._next_offset:
                     raise Fenced(f"next_offset is {found}, expected {self._next_offset}")
                 crash_point(step.stream, 1)  # nothing is written: the batch comes again
-                batch = Batch(self._partition, records, inputs, self._state, self._clock_ms)
+                batch = Batch(self._partition, records, inputs, self._state, self._clock_ms, afterwards)
                 decisions, clock_ms = await step.apply(held, batch)
                 # Before the commit, so that what cannot be rendered or sent is found while it can still be buried.
                 outputs = step.render(records, inputs, decisions)
@@ -267,7 +274,16 @@ class DeliverySession:
             raise
         crash_point(step.stream, 3)  # committed, nothing is published: the stored decisions are rendered again
         self._next_offset, self._clock_ms = next_offset, clock_ms
+        self._afterwards = afterwards
+        self._tell(afterwards.committed)
         return outputs
+
+    def _tell(self, calls: Sequence[Callable[[], None]]) -> None:
+        for call in calls:
+            try:
+                call()
+            except Exception as error:  # a bug in counting must not hold up what is committed
+                log.error("not counted", stream=self._step.stream, why=repr(error), exc_info=error)
 
     async def _tried(self, attempt: Callable[[], Awaitable[T]], doing: str) -> T:
         """Try until it works; only "not available" is tried again, and only while the partition is ours."""
@@ -280,6 +296,7 @@ class DeliverySession:
                 return await attempt()
             except Unavailable as error:
                 wait_s = BACKOFF_S[min(tries, len(BACKOFF_S) - 1)]
+                STEP_RETRIES.labels(self._step.stream, error.what).inc()
                 log.warning(doing, stream=self._step.stream, partition=self._partition, why=str(error), wait_s=wait_s)
                 await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")

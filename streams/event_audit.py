@@ -12,6 +12,7 @@ from models.audit import Findings
 from models.errors import Unavailable
 from models.event_audit import EVENT_INVARIANTS, EVENT_TOPICS, Announced, Identity, Row, unannounced, unfounded
 from models.topics import CREDITS
+from streams.letter_audit import count_letters
 from streams.reading import Reader
 from streams.settings import Settings
 
@@ -36,6 +37,7 @@ async def audit_events(settings: Settings, *, grace_s: float = GRACE_S) -> Findi
             await _count(findings, audited, grace_s)
             _keep_latest(said, audited.announced.balances)
         await _count_balances(findings, said, rows, settings, grace_s)
+        await count_letters(findings, rows, settings)
     return findings
 
 

@@ -16,8 +16,8 @@ _encode = msgspec.json.Encoder().encode
 class Sending(Protocol):
     """The publisher, as far as facts need it."""
 
-    async def send(self, topic: str, key: bytes | None, value: bytes, headers: list[Header]) -> tuple[int, int]:
-        """Publish to the key's partition; returns (partition, offset) once acked. Raises Unavailable."""
+    async def send(self, topic: str, key: bytes | None, value: bytes, headers: list[Header]) -> object:
+        """Publish to the key's partition; returns once acked. Raises Unavailable."""
 
 
 class FactPublisher:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from adapters.exposition import exposition
 from models.errors import SetupFailed
 
 STARTUP_TIMEOUT_S = 5.0
@@ -27,9 +28,19 @@ class _Server(uvicorn.Server):
 
 
 class HealthServer:
-    """Serves on 127.0.0.1 until stopped. Port 0 takes a free one."""
+    """Serves until stopped, on 127.0.0.1 unless told otherwise. Port 0 takes a free one.
 
-    def __init__(self, port: int, is_ready: Callable[[], bool], refresh: Callable[[], None]) -> None:
+    `process` is whose metrics are shown; `refresh` brings those up to date that are not counted as things happen.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        is_ready: Callable[[], bool],
+        refresh: Callable[[], Awaitable[None]],
+        process: str,
+        host: str = "127.0.0.1",
+    ) -> None:
         async def healthz(request: Request) -> Response:
             return PlainTextResponse("ok\n")
 
@@ -37,15 +48,15 @@ class HealthServer:
             return PlainTextResponse("ready\n") if is_ready() else PlainTextResponse("not ready\n", 503)
 
         async def metrics(request: Request) -> Response:
-            refresh()
-            return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+            await refresh()
+            return Response(exposition(process), media_type=CONTENT_TYPE_LATEST)
 
         app = Starlette(
             routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)],
         )
-        self._port = port
+        self._host, self._port = host, port
         self._server = _Server(
-            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", access_log=False, lifespan="off")
+            uvicorn.Config(app, host=host, port=port, log_level="critical", access_log=False, lifespan="off")
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -56,11 +67,12 @@ class HealthServer:
             while not self._server.started:
                 if self._task.done():
                     raise SetupFailed(
-                        f"port {self._port} is taken; set DARKROOM_METRICS_PORT to another one, or to 0 for any"
+                        f"{self._host}:{self._port} cannot be had; set DARKROOM_METRICS_PORT to another port, or to 0"
+                        " for any"
                     )
                 await asyncio.sleep(0.01)
         port = self._server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
+        return f"http://{'127.0.0.1' if self._host == '0.0.0.0' else self._host}:{port}"  # noqa: S104
 
     async def _serve(self) -> None:
         with contextlib.suppress(SystemExit):

@@ -89,11 +89,18 @@ class LaneConsumer(Consumer):
             raise Unavailable("Kafka", repr(error)) from error
         return {TP(tp.topic, tp.partition): int(offset) for tp, offset in ends.items()}
 
+    def position_of(self, tp: TP) -> int | None:
+        """The offset that will be fetched next: a number of the thread's, read as it is and never waited for."""
+        subscription = getattr(self._thread._consumer, "_subscription", None)
+        assignment = getattr(getattr(subscription, "subscription", None), "assignment", None)
+        state = assignment.state_value(TopicPartition(tp.topic, tp.partition)) if assignment is not None else None
+        return int(state.position) if state is not None and state.has_valid_position else None
+
     async def seek_to_committed(self) -> Mapping[TP, int | None]:
         """Called when an assignment begins. Lanes begin anew here, unpositioned."""
         committed = dict(await super().seek_to_committed())
         lane_partitions = [tp for tp in self.assignment() if tp.topic in self.lanes.handlers]
-        self.lanes.assign(lane_partitions)
+        self.lanes.assign(lane_partitions, committed)
         # Faust drops what lies below a partition's read offset; a lane's token must never be dropped.
         for tp in lane_partitions:
             committed[tp] = None

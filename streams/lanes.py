@@ -18,18 +18,21 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
 from models.errors import DarkroomError, Fenced, Unavailable
 from models.outputs import Record
+from streams.metrics import LANES_FENCED
 
 log = structlog.get_logger()
 
 POLL_TIMEOUT_S = 0.25
 REVOCATION_GRACE_S = 5.0
 RECORD_OVERHEAD_BYTES = 200
+NONE_COMMITTED: Mapping[Any, int | None] = MappingProxyType({})
 
 
 class TopicPartition(NamedTuple):
@@ -50,6 +53,9 @@ class Fetching(Protocol):
 
     def on_buffer_drop(self, tp: TopicPartition) -> None:
         """Fetch from this partition again."""
+
+    def position_of(self, tp: TopicPartition) -> int | None:
+        """The offset that will be fetched next; None when it is not known. Asks nobody."""
 
 
 class LaneSession(Protocol):
@@ -91,7 +97,12 @@ class Lane:
         self.positioned = False
         self.open = True
         self.size_bytes = 0
+        self.committed = 0
+        """Kafka's committed offset when the lane began; 0 when there was none."""
+        self.closed_since = time.monotonic()
+        """Since when the lane has not been positioned, by the monotonic clock; of no meaning while it is."""
         self._lanes = lanes
+        self._in_hand: list[Record] = []
         self._records: deque[Record] = deque()
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -106,6 +117,16 @@ class Lane:
     def started(self) -> bool:
         """Whether the agent has taken this lane on."""
         return self._task is not None
+
+    @property
+    def oldest(self) -> Record | None:
+        """The first record that has come and is not handled."""
+        return self._in_hand[0] if self._in_hand else self._records[0] if self._records else None
+
+    @property
+    def waiting(self) -> int:
+        """How many records have come and are not handled."""
+        return len(self._in_hand) + len(self._records)
 
     def gather(self, records: Sequence[Record]) -> None:
         """Take records from the client; those that arrive before the lane's seek are not ours to handle."""
@@ -127,6 +148,7 @@ class Lane:
     def clear(self) -> None:
         """Drop what is gathered and gather nothing until positioned again."""
         self.positioned = False
+        self.closed_since = time.monotonic()
         self._session = None
         self._records.clear()
         self.size_bytes = 0
@@ -178,23 +200,27 @@ class Lane:
     async def _handle(self, records: list[Record]) -> None:
         assert self._session is not None
         self.busy_since = time.monotonic()
+        self._in_hand = records
         try:
             self.done_offset = await self._session.handle(records)
         except Fenced as fenced:
+            LANES_FENCED.labels(self._lanes.name_of(self.tp.topic)).inc()
             log.info("lane fenced", topic=self.tp.topic, partition=self.tp.partition, why=str(fenced))
             self.clear()
             if self.open:
                 self._lanes.position([self])
         finally:
             self.busy_since = None
+            self._in_hand = []
 
 
 class Lanes:
     """The lanes of one worker: which topics have handlers, which partitions are here."""
 
-    def __init__(self, *, records_max: int, bytes_max: int) -> None:
+    def __init__(self, *, records_max: int, bytes_max: int, topic_prefix: str = "") -> None:
         self.records_max = records_max
         self.bytes_max = bytes_max
+        self._prefix = topic_prefix
         self.handlers: dict[str, LaneHandler] = {}
         self.here: dict[TopicPartition, Lane] = {}
         self.failure: BaseException | None = None
@@ -217,8 +243,21 @@ class Lanes:
         """Whether an assignment has come and all its lanes are positioned."""
         return self._assigned and all(lane.positioned for lane in self.here.values())
 
-    def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Make lanes for these partitions, closing any that stood there, and begin to position them."""
+    def name_of(self, topic: str) -> str:
+        """The topic's name in the registry."""
+        return topic.removeprefix(self._prefix)
+
+    def position_of(self, tp: TopicPartition) -> int | None:
+        """The offset that the consumer will fetch next, as far as is known."""
+        return None if self._consumer is None else self._consumer.position_of(tp)
+
+    def assign(
+        self, partitions: Iterable[TopicPartition], committed: Mapping[TopicPartition, int | None] = NONE_COMMITTED
+    ) -> None:
+        """Make lanes for these partitions, closing any that stood there, and begin to position them.
+
+        `committed` holds Kafka's committed offsets, for measuring alone.
+        """
         self._assigned = True
         lanes = []
         for tp in partitions:
@@ -227,6 +266,7 @@ class Lanes:
                 stood.close()
             self._seeks.pop(tp, None)
             lane = self.here[tp] = Lane(tp, self.handlers[tp.topic], self)
+            lane.committed = committed.get(tp) or 0
             lanes.append(lane)
         log.info("lanes assigned", lanes=_names(lanes))
         self.position(lanes)

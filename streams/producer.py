@@ -19,7 +19,7 @@ from models.grants import Grant, read_grant
 from models.outputs import Header
 from models.requests import MalformedRequest, Options, Request, Unreadable, read_request
 from models.topics import CANCEL_REQUESTED, GRANTED, REQUESTED
-from streams.publisher import Publisher
+from streams.publisher import REQUEST_TIMEOUT_S, Publisher
 from streams.settings import Settings
 
 SEND_TIMEOUT_S = 30.0
@@ -29,11 +29,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Place(NamedTuple):
-    """Where a record went. `topic` is without the deployment's prefix."""
+    """Where a record went, and when in broker time. `topic` is without the deployment's prefix."""
 
     topic: str
     partition: int
     offset: int
+    at_ms: int = 0
 
 
 def new_id(kind: str) -> str:
@@ -82,8 +83,15 @@ def new_cancel(user_id: str, request_id: str) -> CancelRequested:
 class Producer:
     """Sends to the partition of the user. Use as `async with Producer(settings) as producer`."""
 
-    def __init__(self, settings: Settings, *, client_id: str = "darkroom-producer") -> None:
-        self._publisher = Publisher(settings.require("kafka"), client_id=client_id, topic_prefix=settings.topic_prefix)
+    def __init__(
+        self, settings: Settings, *, client_id: str = "darkroom-producer", request_timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._publisher = Publisher(
+            settings.require("kafka"),
+            client_id=client_id,
+            topic_prefix=settings.topic_prefix,
+            request_timeout_s=request_timeout_s,
+        )
 
     async def request(
         self, request: Request, *, headers: tuple[Header, ...] = (), timeout_s: float = SEND_TIMEOUT_S

@@ -11,7 +11,9 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from models.errors import Unavailable
 from models.outputs import Header, Output
+from models.topics import DEAD_LETTERS as LETTERS
 from models.topics import INCOMING, REJECTED
+from streams.metrics import DEAD_LETTERS, EVENTS_PUBLISHED
 from streams.partitioning import remembered_partition_of
 
 REQUEST_TIMEOUT_S = 10.0
@@ -19,9 +21,15 @@ PUBLISH_TIMEOUT_S = 30.0
 
 
 class Publisher:
-    """An idempotent producer that is made anew when it has broken."""
+    """An idempotent producer that is made anew when it has broken.
 
-    def __init__(self, bootstrap: str, *, client_id: str, topic_prefix: str = "") -> None:
+    What no broker has taken within `request_timeout_s` is given up and never sent later.
+    """
+
+    def __init__(
+        self, bootstrap: str, *, client_id: str, topic_prefix: str = "", request_timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._request_timeout_s = request_timeout_s
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._prefix = topic_prefix
@@ -57,20 +65,29 @@ class Publisher:
             await asyncio.gather(*acks)
 
         await self._guarded(send)
+        for topic, rows in by_topic.items():
+            EVENTS_PUBLISHED.labels(topic).inc(len(rows))
+        for _, _, _, headers in by_topic.get(LETTERS, ()):
+            self._count_letter(headers)
+
+    def _count_letter(self, headers: Sequence[Header]) -> None:
+        said = {name: value.decode() for name, value in headers if name in ("dl_topic", "dl_reason")}
+        DEAD_LETTERS.labels(said["dl_topic"].removeprefix(self._prefix), said["dl_reason"]).inc()
 
     async def send(
-        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[Header] = ()
-    ) -> tuple[int, int]:
-        """Publish one record to the partition of its key; returns (partition, offset) once acked.
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[Header] = ()
+    ) -> tuple[int, int, int]:
+        """Publish one record to the partition of its key; returns (partition, offset, broker time in ms) once acked.
 
         Raises Unavailable: it may or may not be published; publishing it again is safe.
         """
 
-        async def send(producer: AIOKafkaProducer) -> tuple[int, int]:
+        async def send(producer: AIOKafkaProducer) -> tuple[int, int, int]:
             metadata = await producer.send_and_wait(self._prefix + topic, value, key=key, headers=list(headers))
-            return metadata.partition, metadata.offset
+            return metadata.partition, metadata.offset, metadata.timestamp
 
-        result: tuple[int, int] = await self._guarded(send)
+        result: tuple[int, int, int] = await self._guarded(send)
+        EVENTS_PUBLISHED.labels(topic).inc()
         return result
 
     async def close(self) -> None:
@@ -104,7 +121,7 @@ class Publisher:
                         acks="all",
                         enable_idempotence=True,
                         max_batch_size=1 << 20,
-                        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+                        request_timeout_ms=int(self._request_timeout_s * 1000),
                     )
                     try:
                         await producer.start()

@@ -40,23 +40,18 @@ class Reader:
         )
 
     async def __aenter__(self) -> Self:
-        async with _bounded():
-            await self._consumer.start()
+        try:
+            async with _bounded():
+                await self._consumer.start()
+        except BaseException:
+            await self._stop()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await self._consumer.stop()
-        except (KafkaError, OSError, TimeoutError):
-            return
-        except asyncio.CancelledError:
-            # With the broker away, aiokafka lets out the cancellation of its own tasks; only one asked of us is ours.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
+        await self._stop()
 
     async def partitions(self) -> int:
         """How many partitions the topics have (all have the same).
@@ -100,6 +95,30 @@ class Reader:
             ends = await self._consumer.end_offsets(assigned)
         self._seek({tp: ends[tp] if found.get(tp) is None else found[tp].offset for tp in assigned})
 
+    async def start_before_end(self, records: int) -> dict[tuple[str, int], int]:
+        """Read from so many records before the end of each partition on; returns (topic, partition) -> offset."""
+        await self._assign(None)
+        assigned = self._consumer.assignment()
+        async with _bounded():
+            ends = await self._consumer.end_offsets(assigned)
+            first = await self._consumer.beginning_offsets(assigned)
+        offsets = {tp: max(first[tp], ends[tp] - records) for tp in assigned}
+        self._seek(offsets)
+        return self._named(offsets)
+
+    async def start_at(self, offsets: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        """Read the partitions from these offsets on, or from their beginnings where less is kept.
+
+        Returns the offsets that partitions begin with, all by (topic, partition).
+        """
+        full = {topic: name for name, topic in self._topics.items()}
+        wanted = {TopicPartition(full[topic], number): offset for (topic, number), offset in offsets.items()}
+        self._consumer.assign(list(wanted))
+        async with _bounded():
+            first = await self._consumer.beginning_offsets(list(wanted))
+        self._seek({tp: max(offset, first[tp]) for tp, offset in wanted.items()})
+        return self._named(first)
+
     async def rewind(self, topics: Iterable[str]) -> None:
         """Go back to the beginning of some of the topics."""
         wanted = set(topics)
@@ -133,6 +152,21 @@ class Reader:
         count = await self.partitions()
         chosen = range(count) if partition is None else (partition,)
         self._consumer.assign([TopicPartition(topic, number) for topic in self._topics for number in chosen])
+
+    def _named(self, offsets: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
+        return {(self._topics[tp.topic], tp.partition): offset for tp, offset in offsets.items()}
+
+    async def _stop(self) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await self._consumer.stop()
+        except (KafkaError, OSError, TimeoutError):
+            return
+        except asyncio.CancelledError:
+            # With the broker away, aiokafka lets out the cancellation of its own tasks; only one asked of us is ours.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
 
     def _seek(self, offsets: Mapping[TopicPartition, int]) -> None:
         for tp, offset in offsets.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from models.timeline import Event, event_about
 from models.topics import TOPICS
@@ -12,7 +13,13 @@ from streams.settings import Settings
 
 
 async def events_of_request(
-    settings: Settings, request_id: str, user_id: str | None, *, since_ms: int | None, timeout_s: float
+    settings: Settings,
+    request_id: str,
+    user_id: str | None,
+    *,
+    since_ms: int | None,
+    timeout_s: float,
+    topics: Sequence[str] = tuple(TOPICS),
 ) -> tuple[list[Event], bool]:
     """The request's events as far as Kafka keeps them, and whether the scan reached today's end of the topics.
 
@@ -21,7 +28,7 @@ async def events_of_request(
     """
     deadline = time.monotonic() + timeout_s
     found: list[Event] = []
-    async with Reader(settings, tuple(TOPICS)) as reader:
+    async with Reader(settings, topics) as reader:
         partition = None if user_id is None else partition_of(user_id, await reader.partitions())
         if since_ms is None:
             await reader.start_at_beginning(partition)

@@ -15,8 +15,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.errors import BadSetting
 from models.sweeping import GRACE_MIN_S, GRACE_S
+from models.tokens import KEY_CHARACTERS_MIN as TOKEN_KEY_CHARACTERS_MIN
 
-_SECRETS = {"replicate_api_token", "replicate_webhook_secret"}
+_SECRETS = {"replicate_api_token", "replicate_webhook_secret", "token_key"}
 _URLS = {"postgres", "redis", "public_url", "replicate_base_url", "blobs"}
 _SECRET_WORDS = ("pass", "secret", "token", "key", "credential")
 
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     replication: int = _named("DARKROOM_REPLICATION", 1, ge=1, le=7)
     topic_prefix: str = _named("DARKROOM_TOPIC_PREFIX", "", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     blobs: str = _named("DARKROOM_BLOBS", "")
+    signed_links: bool = _named("DARKROOM_SIGNED_LINKS", True)
     gateway: str = _named("DARKROOM_GATEWAY", "127.0.0.1:8400", pattern=r"^[^\s:]+:\d{1,5}$")
     emulator: str = _named("DARKROOM_EMULATOR", "127.0.0.1:8401", pattern=r"^[^\s:]+:\d{1,5}$")
     sweep_grace_s: float = _named("DARKROOM_SWEEP_GRACE_S", GRACE_S, ge=GRACE_MIN_S)
@@ -47,6 +49,7 @@ class Settings(BaseSettings):
     redis_port: int = _named("DARKROOM_REDIS_PORT", 0, ge=0, le=65535)
     cache: str = _named("DARKROOM_CACHE", "")
     metrics_port: int = _named("DARKROOM_METRICS_PORT", 0, ge=0, le=65535)
+    metrics_host: str = _named("DARKROOM_METRICS_HOST", "127.0.0.1", pattern=r"^[^\s/]+$")
 
     replicate_api_token: str = _named("REPLICATE_API_TOKEN", "")
     replicate_base_url: str = _named("REPLICATE_BASE_URL", "")
@@ -76,10 +79,32 @@ class Settings(BaseSettings):
     lane_bytes_max: int = _named("DARKROOM_LANE_BYTES_MAX", 16 << 20, ge=1 << 16, le=1 << 30)
     postgres_pool_max: int = _named("DARKROOM_POSTGRES_POOL_MAX", 8, ge=1, le=500)
 
-    @field_validator("download_hosts", mode="before")
+    token_key: str = _named("DARKROOM_TOKEN_KEY", "")
+    token_requests_per_s: float = _named("DARKROOM_TOKEN_REQUESTS_PER_S", 200.0, ge=0.1, le=1_000_000)
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = _named("DARKROOM_CORS_ORIGINS", ())
+
+    @field_validator("download_hosts", "cors_origins", mode="before")
     @classmethod
-    def _split_hosts(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         return tuple(host.strip() for host in value.split(",") if host.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (
+                parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError("must be * or https://host[:port][,…], without a path")
+        return value
+
+    @field_validator("token_key")
+    @classmethod
+    def _check_token_key(cls, value: str) -> str:
+        if value and len(value) < TOKEN_KEY_CHARACTERS_MIN:
+            raise ValueError(f"must be at least {TOKEN_KEY_CHARACTERS_MIN} characters, drawn at random")
+        return value
 
     @field_validator("kafka")
     @classmethod

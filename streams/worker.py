@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 
@@ -17,6 +17,7 @@ from streams.app import RoleApp
 from streams.health import HealthServer
 from streams.lanes import Lanes
 from streams.metrics import LANE_BYTES, LANES_OPEN
+from streams.scrapes import Refresh
 
 log = structlog.get_logger()
 
@@ -68,15 +69,19 @@ def watch(lanes: Lanes, timeout_s: float, stopping_for_s: Callable[[], float] = 
 async def run_worker(
     app: RoleApp,
     *,
+    role: str,
     metrics_port: int,
+    metrics_host: str = "127.0.0.1",
     step_timeout_s: float,
     on_ready: Callable[[str], None],
     beside: Callable[[asyncio.Event], Coroutine[None, None, None]] | None = None,
+    refreshes: Sequence[Refresh] = (),
 ) -> int:
     """Run the app until TERM, Ctrl-C or a failure; returns the exit code.
 
     `beside` is work that lives as long as the worker; it gets the event that says stop. `on_ready` is called once
-    with the health server's address, when partitions have been assigned and positioned.
+    with the health server's address, when partitions have been assigned and positioned. `refreshes` bring measures up
+    to date at a scrape; each bounds its own time and raises nothing.
     """
     _tame_garbage_collector()
     stopping = _Stopping()
@@ -88,11 +93,12 @@ async def run_worker(
     lanes.on_failure = lambda error: stopping.ask()
     watch(lanes, step_timeout_s, stopping.for_s)
 
-    def refresh() -> None:
+    async def refresh() -> None:
         LANES_OPEN.set(sum(lane.positioned for lane in lanes.here.values()))
         LANE_BYTES.set(sum(lane.size_bytes for lane in lanes.here.values()))
+        await asyncio.gather(*(one() for one in refreshes))
 
-    health = HealthServer(metrics_port, lanes.ready, refresh)
+    health = HealthServer(metrics_port, lanes.ready, refresh, role, metrics_host)
     address = await health.start()
     side = asyncio.create_task(beside(stop)) if beside is not None else None
     if side is not None:

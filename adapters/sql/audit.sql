@@ -249,3 +249,32 @@ SELECT count(*) AS windows_within_limits, min(user_id || '/' || request_id) AS w
 SELECT count(*) AS progress_moves_forward, min(stream || '/' || partition) AS progress_moves_forward_example
   FROM stream_progress
  WHERE prev_offset > next_offset;
+
+-- name: letters
+-- What was done with dead letters, chain by chain. A letter that is not its chain's first is one that came back: it is
+-- called by the place at which an earlier redrive of the chain was published.
+WITH chains AS (
+    SELECT root_id,
+           min(attempt) <> 1 OR max(attempt) <> count(*) OR count(DISTINCT attempt) <> count(*) AS miscounted
+      FROM dead_letter_actions
+     WHERE kind = 'redriven'
+     GROUP BY root_id
+), actions AS (
+    SELECT a.letter_id,
+           a.kind = 'redriven' AND EXISTS (
+               SELECT FROM dead_letter_actions d
+                WHERE d.letter_id = a.letter_id AND d.kind = 'dropped' AND d.action_no < a.action_no) AS revived,
+           a.letter_id <> a.root_id AND NOT EXISTS (
+               SELECT FROM dead_letter_actions b
+                WHERE b.root_id = a.root_id AND b.kind = 'redriven' AND b.action_no < a.action_no
+                  AND b.content = a.content
+                  AND b.to_topic || '/' || b.to_partition || '/' || b.to_offset = a.letter_id) AS stray
+      FROM dead_letter_actions a
+)
+SELECT (SELECT count(*) FROM chains WHERE miscounted)       AS redrives_are_counted,
+       (SELECT min(root_id) FROM chains WHERE miscounted)   AS redrives_are_counted_example,
+       count(*) FILTER (WHERE revived)                      AS dropped_letters_stay_dropped,
+       min(letter_id) FILTER (WHERE revived)                AS dropped_letters_stay_dropped_example,
+       count(*) FILTER (WHERE stray)                        AS letters_come_back_from_redrives,
+       min(letter_id) FILTER (WHERE stray)                  AS letters_come_back_from_redrives_example
+  FROM actions;

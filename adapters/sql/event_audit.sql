@@ -15,3 +15,9 @@ SELECT user_id, balance, version FROM accounts WHERE version > 0;
 
 -- name: balances_of
 SELECT user_id, balance, version FROM accounts WHERE version > 0 AND user_id = ANY($1::text[]);
+
+-- name: positions
+SELECT stream, partition, next_offset FROM stream_progress;
+
+-- name: letters_acted_on
+SELECT DISTINCT letter_id FROM dead_letter_actions;

@@ -13,6 +13,7 @@ from devstack.emulator import control_api, files_api, models_api, provider_api
 from devstack.emulator.answers import problem
 from devstack.emulator.core import Emulator
 from devstack.emulator.options import EmulatorOptions
+from streams.http_metrics import HttpMetrics
 
 __all__ = ["EmulatorOptions", "create_app"]
 
@@ -33,6 +34,7 @@ def create_app(options: EmulatorOptions) -> FastAPI:
         app.include_router(part.router)
     if options.api_token:
         app.add_middleware(_TokenGuard, token=options.api_token)
+    app.add_middleware(HttpMetrics)
     return app
 
 

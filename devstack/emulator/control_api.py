@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from adapters.exposition import EMULATOR, exposition
 from devstack.emulator.answers import TooLarge, emulator_of, json_answer, json_body, problem
 from devstack.emulator.faults import FAULTS
 from models.errors import WrongUse
@@ -18,6 +20,12 @@ router = APIRouter()
 @router.get("/readyz")
 async def health(request: Request) -> Response:
     return json_answer({"status": "ok"})
+
+
+@router.get("/metrics")
+async def metrics() -> Response:
+    """For Prometheus."""
+    return Response(exposition(EMULATOR), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/emulator/counts")

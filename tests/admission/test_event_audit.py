@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from models.event_audit import EVENT_INVARIANTS
-from models.topics import ADMITTED, COMPLETED, CREDITS
+from models.topics import ADMITTED, COMPLETED, CREDITS, DEAD_LETTERS, REQUESTED
 from streams.event_audit import audit_events
 from tests.admission.scene import ask, fund, requests
 from tests.faults.harness import World
@@ -56,3 +56,25 @@ async def test_each_way_of_being_wrong_is_caught_by_its_name(world: World) -> No
     assert (await violations(world))["no_event_without_row"] == 2
     await world.produce(CREDITS, [("v", b"{broken")])
     assert (await violations(world))["events_can_be_read"] == 1
+
+
+async def test_letters_are_held_against_how_far_streams_are_and_against_what_was_done(world: World) -> None:
+    await world.start().ready()
+    await world.produce(REQUESTED, [("u", b"[1]"), ("v", b"[2]")])
+    await world.until_acked("admission", REQUESTED)
+    assert await violations(world) == {}
+    (letter, _) = await world.read(DEAD_LETTERS)
+    letter_id = dict(letter.headers)["dl_id"].decode()
+    new = (
+        "INSERT INTO dead_letter_actions (action_id, letter_id, root_id, kind, attempt, reason, content, acted_by)"
+        " VALUES ($1, $2, $2, 'dropped', 0, 'bad_json', 'c', 'me')"
+    )
+    async with world.database() as held:
+        await held.execute(new, "one", letter_id)
+        assert await violations(world) == {}
+        await held.execute(new, "two", "elsewhere/0/1")
+        assert await violations(world) == {"actions_have_their_letter": 1}
+        await held.execute("DELETE FROM dead_letter_actions")
+        await world.workers[-1].terminate()
+        await held.execute("UPDATE stream_progress SET prev_offset = 0, next_offset = 0 WHERE stream = 'admit'")
+        assert (await violations(world))["letters_are_of_handled_records"] in (1, 2)

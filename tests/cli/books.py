@@ -65,6 +65,17 @@ async def write_clean_books(connection: Connection) -> None:
     await books.settle("ben", "cancelled", "canceled")
     for request_id in ("newer", "model"):
         await books.settle("ben", request_id, "succeeded", {"version": f"darkroom/portraits:{request_id}"})
+    # A letter that was redriven, came back, was redriven again, came back and was dropped.
+    await connection.executemany(
+        "INSERT INTO dead_letter_actions (action_id, letter_id, root_id, kind, attempt, reason, content, acted_by,"
+        " note, to_topic, to_partition, to_offset)"
+        " VALUES ($1, $2, 'in/0/7', $3, $4, 'bad_json', 'c', 'me', $5, $6, 0, $7)",
+        [
+            ("first", "in/0/7", "redriven", 1, "", "in", 8),
+            ("second", "in/0/8", "redriven", 2, "", "in", 9),
+            ("third", "in/0/9", "dropped", 2, "hopeless", None, None),
+        ],
+    )
     await connection.execute("INSERT INTO stream_progress (stream, partition, next_offset) VALUES ('admit', 0, 40)")
 
 

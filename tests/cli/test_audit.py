@@ -11,6 +11,11 @@ from models.audit import INVARIANTS, Findings
 CHARGE = "reference_id = 'ada/picture' AND kind = 'charge'"
 NEW_ENTRY = "INSERT INTO ledger (user_id, amount, kind, reference_id, balance_after, version)"
 
+NEW_ACTION = (
+    "INSERT INTO dead_letter_actions (reason, content, acted_by, action_id, letter_id, root_id, kind, attempt)"
+    " VALUES ('bad_json', 'c', 'me'"
+)
+
 BREAKS: list[tuple[str, str]] = [
     ("balance_is_sum_of_ledger", "UPDATE accounts SET balance = balance + 1 WHERE user_id = 'ada'"),
     ("balance_is_sum_of_ledger", "DELETE FROM accounts WHERE user_id = 'dora'"),
@@ -73,6 +78,12 @@ BREAKS: list[tuple[str, str]] = [
                            " SELECT prediction_id, output_index, user_id, request_id FROM ai_images"),
     ("one_row_per_output", "UPDATE videos SET prediction_id = 'p-ada-picture'"),
     ("windows_within_limits", "UPDATE generations SET window_limit = 30 WHERE user_id = 'ben'"),
+    ("redrives_are_counted", "UPDATE dead_letter_actions SET attempt = 3 WHERE attempt = 2"),
+    ("redrives_are_counted", "DELETE FROM dead_letter_actions WHERE attempt = 1 AND kind = 'redriven'"),
+    ("dropped_letters_stay_dropped", f"{NEW_ACTION}, 'again', 'in/0/9', 'in/0/7', 'redriven', 3)"),
+    ("letters_come_back_from_redrives", "UPDATE dead_letter_actions SET to_offset = 6 WHERE attempt = 1"),
+    ("letters_come_back_from_redrives", "UPDATE dead_letter_actions SET content = 'd' WHERE letter_id = 'in/0/7'"),
+    ("letters_come_back_from_redrives", f"{NEW_ACTION}, 'odd', 'in/0/5', 'in/0/7', 'dropped', 2)"),
     ("progress_moves_forward", "ALTER TABLE stream_progress DROP CONSTRAINT stream_progress_check;"
                                "UPDATE stream_progress SET prev_offset = 50"),
 ]  # fmt: skip

@@ -99,7 +99,7 @@ def test_the_same_id_of_two_users_asks_which(settings: Settings, trace: Callable
     asyncio.run(publish(settings, "ben", rejected("ben", "r9")))
     asyncio.run(publish(settings, "ada", rejected("ada", "r9")))
     done = trace("r9")
-    assert type(done.exception).__name__ == "WrongUse"
+    assert type(done.exception).__name__ == "Ambiguous"
     assert "ada, ben" in str(done.exception)
     document = json.loads(trace("r9", "--user", "ada", "--json").stdout)
     assert [found["body"]["user_id"] for found in document["events"]] == ["ada"]

@@ -51,6 +51,7 @@ def substituted(value: str, given: dict[str, str]) -> str:
 
 FILLED_IN = {
     "POSTGRES_PASSWORD": "letters", "REPLICATE_API_TOKEN": "r8_x", "REPLICATE_WEBHOOK_SECRET": "whsec_eA==",
+    "DARKROOM_TOKEN_KEY": "k" * 32,
 }  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def test_the_file_follows_the_compose_specification() -> None:
 
 
 def test_all_services_of_the_issue_are_there() -> None:
-    assert set(SERVICES) == {"kafka", "postgres", "valkey", "setup", "emulator", "gateway", *ROLES}
+    assert set(SERVICES) == {"kafka", "postgres", "valkey", "setup", "emulator", "gateway", "prometheus", *ROLES}
     images = {name: SERVICES[name]["image"] for name in ("kafka", "postgres")}
     assert images == {"kafka": "apache/kafka:4.3.1", "postgres": "postgres:18"}
 
@@ -70,7 +71,7 @@ def test_all_services_of_the_issue_are_there() -> None:
 def test_every_image_is_pinned_to_a_version_or_built_here() -> None:
     for name, service in SERVICES.items():
         _, _, tag = service["image"].partition(":")
-        assert tag == "local" if name in OURS else re.match(r"\d", tag), name
+        assert tag == "local" if name in OURS else re.match(r"v?\d", tag), name
 
 
 def test_every_service_has_a_health_check_or_runs_once() -> None:
@@ -84,6 +85,22 @@ def test_services_wait_for_what_they_need_in_a_way_that_can_come_true() -> None:
             once = needed in ONE_SHOT
             assert how["condition"] == ("service_completed_successfully" if once else "service_healthy"), name
     assert all("setup" in SERVICES[role]["depends_on"] for role in ROLES)
+
+
+def test_prometheus_scrapes_every_process_where_it_serves() -> None:
+    config = YAML(typ="safe").load(COMPOSE["configs"]["prometheus"]["content"])
+    found = {
+        (name, place["port"])
+        for job in config["scrape_configs"]
+        for place in job["dns_sd_configs"]
+        for name in place["names"]
+    }
+    served: dict[str, dict[str, str]] = {name: service["environment"] for name, service in OURS.items()}
+    wanted = {(role, int(served[role]["DARKROOM_METRICS_PORT"])) for role in ROLES}
+    wanted.add(("gateway", int(served["gateway"]["DARKROOM_GATEWAY"].partition(":")[2])))
+    wanted.add(("emulator", int(SERVICES["emulator"]["command"][-1].partition(":")[2])))
+    assert found == wanted
+    assert {served[role]["DARKROOM_METRICS_HOST"] for role in ROLES} == {"0.0.0.0"}
 
 
 def test_ports_are_open_to_this_machine_only() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from cli.asyncapi import PATH
+from cli.documents import FOLDER
 from models.asyncapi import PARTITIONS, document_json, name_of
 from models.event_catalogue import CATALOGUE, OUTSIDE, EventType
 from models.topics import DEAD_LETTERS, TOPICS
@@ -59,7 +59,7 @@ def message_of(event: EventType, case: str) -> dict[str, Any]:
 
 
 def test_the_committed_document_is_the_registry_s() -> None:
-    assert PATH.read_bytes() == document_json(), "run `python -m cli.asyncapi`"
+    assert (FOLDER / "asyncapi.json").read_bytes() == document_json(), "run `python -m cli.documents`"
 
 
 def test_it_is_an_asyncapi_3_document() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,10 @@ from standardwebhooks import Webhook
 
 from gateway.app import create_app
 from streams.settings import Settings, load_settings
+from tests.cli.conftest import books_url, clean_books  # noqa: F401
+from tests.conftest import free_port
+from tests.gateway.callers import caller_of
+from tests.support.s3 import s3_server
 
 SECRET = "whsec_" + base64.b64encode(b"the provider and we know this one").decode()
 PATH = "/v1/webhooks/replicate"
@@ -38,8 +42,11 @@ def signed(body: bytes, *, secret: str = SECRET, ago_s: float = 0.0, message_id:
 
 @pytest.fixture
 def offline_settings(tmp_path: Path) -> Settings:
-    """For what is decided before Kafka is asked: nobody listens there."""
-    return load_settings(kafka="127.0.0.1:9", home=tmp_path, replicate_webhook_secret=SECRET)
+    """For what is decided before Kafka or Postgres is asked: nobody listens there."""
+    away = "postgresql://darkroom@127.0.0.1:9/darkroom"
+    return load_settings(
+        kafka="127.0.0.1:9", postgres=away, redis="redis://127.0.0.1:9", home=tmp_path, replicate_webhook_secret=SECRET
+    )
 
 
 @pytest.fixture
@@ -92,3 +99,23 @@ def fact_of(record: Any) -> dict[str, Any]:
     """A record's value."""
     fact: dict[str, Any] = msgspec.json.decode(record.value)
     return fact
+
+
+@pytest.fixture
+def books_settings(settings: Settings, books_url: str) -> Settings:  # noqa: F811
+    """Clean books in Postgres; no topics yet."""
+    return settings.model_copy(update={"postgres": books_url})
+
+
+@pytest.fixture
+async def books(books_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway with clean books; it knows the tokens of tests/gateway/callers.py."""
+    async with caller_of(books_settings) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    """An S3-compatible server with an empty bucket."""
+    with s3_server(free_port()) as url:
+        yield url

@@ -32,7 +32,7 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> None:
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()
-    assert (body["status"], body["code"], body["type"]) == (status, code, "about:blank")
+    assert (body["status"], body["code"], body["type"]) == (status, code, f"/problems/{code}")
     assert body["title"]
     assert body["detail"]
 
