@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from models.errors import BadSetting, Unavailable
+from models.pictures import content_type_of_key
 
 OPERATION_TIMEOUT_S = 30.0
 FILE_TIMEOUT_S = 120.0
@@ -22,6 +23,8 @@ CHUNK_BYTES = 256 * 1024
 # A file goes up in parts of this size (S3 takes no smaller ones), so many at once: what of it is in memory.
 FILE_PART_BYTES = 5 << 20
 FILE_PARTS_AT_ONCE = 2
+# A key names its content, so what is cached is right for ever.
+CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 
 class Blobs(Protocol):
@@ -47,6 +50,12 @@ class Blobs(Protocol):
 
     async def stat(self, key: str) -> Listed | None:
         """What a list would say of an object; None if there is none."""
+
+    async def signed_url(self, key: str, method: Literal["GET", "HEAD"], valid_s: int) -> str | None:
+        """Where whoever holds the link may have an object for so long; None if the store gives no links.
+
+        Whether there is such an object is not looked at.
+        """
 
     def list(self, prefix: str) -> AsyncIterator[Listed]:
         """The objects below a prefix (whole path segments), in no particular order."""
@@ -92,7 +101,7 @@ class ObjectBlobs:
         """See Blobs. Locally a file is written beside its place and then renamed, so nobody sees half of it."""
         with _mapped_errors():
             async with asyncio.timeout(OPERATION_TIMEOUT_S):
-                await obstore.put_async(self._store, key, data)
+                await obstore.put_async(self._store, key, data, attributes=self._attributes(key))
 
     async def put_file(self, key: str, file: BinaryIO) -> None:
         """See Blobs."""
@@ -100,7 +109,12 @@ class ObjectBlobs:
             async with asyncio.timeout(FILE_TIMEOUT_S):
                 file.seek(0)
                 await obstore.put_async(
-                    self._store, key, file, chunk_size=FILE_PART_BYTES, max_concurrency=FILE_PARTS_AT_ONCE
+                    self._store,
+                    key,
+                    file,
+                    attributes=self._attributes(key),
+                    chunk_size=FILE_PART_BYTES,
+                    max_concurrency=FILE_PARTS_AT_ONCE,
                 )
 
     async def get(self, key: str) -> bytes | None:
@@ -146,12 +160,27 @@ class ObjectBlobs:
                 except FileNotFoundError:
                     return
 
+    async def signed_url(self, key: str, method: Literal["GET", "HEAD"], valid_s: int) -> str | None:
+        """See Blobs. S3 signs; the name of a local file is nobody's business."""
+        if not isinstance(self._store, S3Store):
+            return None
+        with _mapped_errors():
+            async with asyncio.timeout(OPERATION_TIMEOUT_S):
+                return await obstore.sign_async(self._store, method, key, timedelta(seconds=valid_s))
+
     async def list(self, prefix: str) -> AsyncIterator[Listed]:
         """See Blobs."""
         with _mapped_errors():
             async for page in obstore.list(self._store, prefix, chunk_size=1000):
                 for entry in page:
                     yield Listed(entry["path"], entry["size"], entry["last_modified"])
+
+    def _attributes(self, key: str) -> obstore.Attributes | None:
+        """What S3 says of an object to whoever comes with a link; folders keep no such thing."""
+        content_type = content_type_of_key(key)
+        if content_type is None or not isinstance(self._store, S3Store):
+            return None
+        return {"Content-Type": content_type, "Cache-Control": CACHE_CONTROL}
 
 
 def open_blobs(location: str) -> ObjectBlobs:

@@ -66,11 +66,13 @@ async def _run_to_the_end(system: System, requests: int, per_s: float) -> tuple[
     from cli.demo_run import Run
     from cli.demo_sheet import ContactSheet
     from cli.demo_traffic import users_for, wishes
+    from cli.demo_view import over_http
 
     name = _run_name()
     users = users_for(requests, name)
     run = Run(system, users, name, lambda finished: None)
     _stop_on_signals(run)
+    typer.echo(f"over HTTP: {over_http(system.settings, system.tokens)}", err=True)
     typer.echo(f"making {requests} requests of {len(users)} users", err=True)
     telling = asyncio.create_task(_tell_progress(run, requests))
     await run.follow(wishes(users, SEED), requests=requests, per_s=per_s, timeout_s=TIMEOUT_S)
@@ -100,7 +102,7 @@ async def _run_live(system: System, per_s: float) -> None:
     run = Run(system, users, name, lambda finished: None)
     _stop_on_signals(run)
     sheet = ContactSheet(system.settings)
-    typer.echo("\n".join(["", *guide(system.settings, sheet.path), ""]))
+    typer.echo("\n".join(["", *guide(system.settings, sheet.path, system.tokens), ""]))
     beside = [
         asyncio.create_task(show(run, live=sys.stdout.isatty())),
         asyncio.create_task(sheet.keep_fresh(run.tally)),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.children import Running, darkroom, wait_until_ready
+from cli.tokens import make_tokens
 from cli.worker_group import worker_commands
 from devstack.ports import choose_port
 from devstack.processes import Command, ProcessGroup
@@ -27,16 +28,19 @@ EMULATOR_LATENCY_S = (0.3, 1.2)
 # The emulator takes what it is given; the real provider's pace would only slow the pictures down.
 PROVIDER_PER_MINUTE = 6000
 GATEWAY_PORT = 8400
+# Those of demos that are over end by themselves.
+TOKENS_LIVE_S = 24 * 3600
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class System:
-    """What runs: the settings with every address, and the processes beside the servers."""
+    """What runs: the settings with every address, the processes beside the servers, and a token for each scope."""
 
     settings: Settings
     processes: list[Running]
+    tokens: dict[str, str]
 
 
 @contextmanager
@@ -61,11 +65,12 @@ def running_system(settings: Settings, progress: Progress) -> Iterator[System]:
         emulator_url = (emulator.ready_line() or "").partition(" ")[2].strip()
         settings = settings.model_copy(update={"replicate_base_url": emulator_url})
         progress(f"provider emulator: ready on {emulator_url}")
+        tokens = make_tokens(settings, "demo", TOKENS_LIVE_S)
         progress("starting the gateway and the workers")
         commands = [darkroom("gateway", ["gateway"], settings), *worker_commands(settings)]
         processes = [Running(group, command) for command in commands]
         wait_until_ready(processes, on_ready=lambda child: progress(f"{child.name}: ready"))
-        yield System(settings, [emulator, *processes])
+        yield System(settings, [emulator, *processes], tokens)
 
 
 def _for_the_emulator(settings: Settings) -> Settings:

@@ -40,7 +40,12 @@ class Rates:
         return {stage: (counts.get(stage, 0) - before.get(stage, 0)) / passed if passed else 0.0 for stage in STAGES}
 
 
-def guide(settings: Settings, sheet: Path) -> list[str]:
+def over_http(settings: Settings, tokens: dict[str, str]) -> str:
+    """How to ask the gateway something with a token."""
+    return f"curl -H 'Authorization: Bearer {tokens['dashboard']}' 'http://{settings.gateway}/v1/credits?user=ada'"
+
+
+def guide(settings: Settings, sheet: Path, tokens: dict[str, str]) -> list[str]:
     """Where to look while the demo runs, and what to try in another terminal."""
     darkroom = _command(settings)
     return [
@@ -50,6 +55,8 @@ def guide(settings: Settings, sheet: Path) -> list[str]:
         f"a request:      {darkroom} request ada maya.image 'a fox in the rain' --wait",
         f"its timeline:   {darkroom} trace REQUEST_ID",
         f"the books:      {darkroom} audit",
+        f"over HTTP:      {over_http(settings, tokens)}",
+        f"to act by HTTP: {tokens['producer']} (producer), {tokens['operator']} (operator)",
         "stop:           Ctrl-C",
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -12,7 +13,7 @@ import typer
 from cli.here import settings_here
 from models.errors import DarkroomError, WrongUse
 from models.requests import is_id
-from models.tokens import USER_TTL_S, USER_TTL_S_MAX, checked_name, checked_scopes, checked_ttl_s
+from models.tokens import STORED_SCOPES, USER_TTL_S, USER_TTL_S_MAX, checked_name, checked_scopes, checked_ttl_s
 
 if TYPE_CHECKING:
     from adapters.postgres import Pool
@@ -92,12 +93,14 @@ def register(app: typer.Typer) -> None:
         typer.echo(token)
 
 
-def make_tokens(settings: Settings, wanted: list[tuple[str, str]]) -> list[str]:
-    """Make a token for each (scope, name). Raises WrongUse, Unavailable."""
+def make_tokens(settings: Settings, name: str, live_s: float) -> dict[str, str]:
+    """A token for each scope, by scope, good for so many seconds. Raises WrongUse, Unavailable."""
     from adapters.tokens import create_token
 
-    async def make(pool: Pool) -> list[str]:
-        return [(await create_token(pool, [scope], name))[0] for scope, name in wanted]
+    end = datetime.now(UTC) + timedelta(seconds=live_s)
+
+    async def make(pool: Pool) -> dict[str, str]:
+        return {scope.value: (await create_token(pool, [scope], name, end))[0] for scope in STORED_SCOPES}
 
     return _with_pool(settings, make)
 

@@ -86,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.tokens = TokenBook(lambda: live_tokens(app.state.pool), signer)
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))
     app.state.blobs = open_blobs(settings.blob_location)
+    app.state.signed_links = settings.signed_links
     app.state.kafka_probe = KafkaProbe(bootstrap)
     app.state.partitions = settings.partitions
     app.state.hub = hub

@@ -12,12 +12,12 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from adapters.exposition import GATEWAY, exposition
-from gateway.problems import unavailable
+from gateway.problems import problems, unavailable
 
 PROBE_TIMEOUT_S = 2.0
 PROBE_VALID_S = 1.0
 
-router = APIRouter()
+router = APIRouter(tags=["operations"])
 
 
 class KafkaProbe:
@@ -59,7 +59,12 @@ async def healthz() -> str:
     return "ok\n"
 
 
-@router.get("/readyz", response_class=PlainTextResponse, summary="Whether events can be taken")
+@router.get(
+    "/readyz",
+    response_class=PlainTextResponse,
+    summary="Whether events can be taken",
+    responses=problems("unavailable"),
+)
 async def readyz(request: Request) -> str:
     """503 while Kafka cannot be reached."""
     probe: KafkaProbe = request.app.state.kafka_probe

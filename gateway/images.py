@@ -1,5 +1,6 @@
 """Stored pictures and videos, straight from the blob store. A key names its content, so what is cached is right for
-ever. Players ask for a video in ranges, and some show none that cannot be had so."""
+ever. Players ask for a video in ranges, and some show none that cannot be had so. A store on S3 is asked by the client
+itself, with a link that is good for some minutes."""
 
 from __future__ import annotations
 
@@ -8,24 +9,49 @@ from collections.abc import AsyncIterator
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
-from adapters.blobs import Blobs, OpenBlob, Span
+from adapters.blobs import CACHE_CONTROL, Blobs, OpenBlob, Span
 from gateway.metrics import IMAGES_SERVED
-from gateway.problems import Problem
+from gateway.problems import Problem, problems
 from models.errors import Unavailable
 from models.pictures import content_type_of_key
 
 log = structlog.get_logger()
 
-router = APIRouter()
+router = APIRouter(tags=["files"])
+
+LINK_S = 300
+# A redirect may be kept for less long than its link is good.
+LINK_HEADERS = {"cache-control": "private, max-age=240", "referrer-policy": "no-referrer"}
+
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+CONTENT = {"image/*": _FILE, "video/*": _FILE}
 
 # No object is so large that its places have more digits.
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})\Z", re.ASCII)
 
 
 @router.head("/v1/images/{key:path}", include_in_schema=False)
-@router.get("/v1/images/{key:path}", summary="A stored picture, thumbnail or video", response_class=StreamingResponse)
+@router.get(
+    "/v1/images/{key:path}",
+    summary="A stored picture, thumbnail or video",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The file.", "content": CONTENT},
+        206: {"description": "The range of it that was asked for.", "content": CONTENT},
+        304: {"description": "Whoever asks has it."},
+        307: {
+            "description": "The store gives it out itself, by a link that is good for some minutes.",
+            "headers": {"Location": {"schema": {"type": "string"}}},
+        },
+        416: {
+            "description": "The file has no such range.",
+            "headers": {"Content-Range": {"schema": {"type": "string"}}},
+        },
+        **problems("not_found", "unavailable"),
+    },
+)
 async def get_image(request: Request, key: str) -> Response:
     """`key` is one of ours (images/…, thumbnails/… or videos/…); anything else is 404."""
     content_type = content_type_of_key(key)
@@ -34,13 +60,18 @@ async def get_image(request: Request, key: str) -> Response:
         raise _not_found()
     headers = {
         "etag": f'"{key.replace("/", "-")}"',
-        "cache-control": "public, max-age=31536000, immutable",
+        "cache-control": CACHE_CONTROL,
         "x-content-type-options": "nosniff",
     }
     if _knows(request, headers["etag"]):
         IMAGES_SERVED.labels("not_modified").inc()
         return Response(status_code=304, headers=headers)
     blobs: Blobs = request.app.state.blobs
+    if request.app.state.signed_links:
+        link = await blobs.signed_url(key, "HEAD" if request.method == "HEAD" else "GET", LINK_S)
+        if link is not None:
+            IMAGES_SERVED.labels("linked").inc()
+            return RedirectResponse(link, 307, LINK_HEADERS)
     headers["accept-ranges"] = "bytes"
     asked = request.headers.get("range") if request.method == "GET" and _may_be_partial(request, headers) else None
     if asked is not None:

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from gateway.problems import problems
+from gateway.limits import needs_token
+from gateway.problems import CONTENT_TYPE, problems
 from gateway.schemas import FieldProblem, ProblemDocument
 
 DESCRIPTION = """\
@@ -18,6 +19,7 @@ TAGS = {
     "credits": "Balances and their history.",
     "gallery": "What was made.",
     "files": "Stored pictures, thumbnails and videos.",
+    "webhooks": "What the provider reports.",
     "operations": "For whoever runs this.",
 }
 _METHODS = ("get", "put", "post", "delete", "patch", "head")
@@ -47,22 +49,25 @@ def document(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"] = problem
         schemas[FieldProblem.__name__] = FieldProblem.model_json_schema()
         made["components"]["schemas"] = dict(sorted(schemas.items()))
-        for path in made["paths"].values():
-            for method, operation in path.items():
+        for path, item in made["paths"].items():
+            for method, operation in item.items():
                 if method in _METHODS:
-                    _complete(operation)
+                    _complete(path, operation)
         app.openapi_schema = made
     return app.openapi_schema
 
 
-def _complete(operation: dict[str, Any]) -> None:
-    """Every route can break, and none answers with the framework's own errors."""
+def _complete(path: str, operation: dict[str, Any]) -> None:
+    """What every route can answer with besides its own: limits, bugs; and none answers with the framework's errors."""
     responses = operation["responses"]
+    codes = ["internal", "headers_too_large"]
     if "application/json" in responses.get("422", {}).get("content", {}):
-        responses.update(_by_text(problems("invalid")))
-    responses.update(_by_text(problems("internal")))
+        codes.append("invalid")
+    if "requestBody" in operation:
+        codes += ["too_large", "too_slow"]
+    if needs_token(path):
+        codes.append("too_many_requests")
+    for status, described in problems(*codes).items():
+        if CONTENT_TYPE not in responses.get(str(status), {}).get("content", {}):
+            responses[str(status)] = described
     operation["responses"] = dict(sorted(responses.items()))
-
-
-def _by_text(described: dict[int | str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {str(status): response for status, response in described.items()}

@@ -23,7 +23,7 @@ from models.timeline_document import Ambiguous
 
 log = structlog.get_logger()
 
-router = APIRouter()
+router = APIRouter(tags=["operations"])
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2

@@ -20,10 +20,10 @@ from replicate.webhook import Webhooks, WebhookSigningSecret
 
 from gateway.bodies import read_body
 from gateway.metrics import WEBHOOK_SECONDS, WEBHOOKS
-from gateway.problems import Problem, unavailable
+from gateway.problems import Problem, problems, unavailable
 from models.errors import BadSetting, Unavailable
 from models.facts import PredictionUpdated, shortened_prediction
-from models.requests import is_id
+from models.requests import ID_PATTERN, is_id
 from streams.facts import FactPublisher
 
 log = structlog.get_logger()
@@ -37,7 +37,9 @@ AWAY = "the event log is not available; send it again"
 STATUS_CHARACTERS_MAX = 64
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
-router = APIRouter()
+router = APIRouter(tags=["webhooks"])
+
+_ID_SCHEMA = {"type": "string", "pattern": ID_PATTERN.replace(r"\Z", "$")}
 
 
 class WebhookDoor:
@@ -109,7 +111,19 @@ def fact_in(query: Mapping[str, str], body: bytes) -> PredictionUpdated:
     )
 
 
-@router.post("/v1/webhooks/replicate", status_code=204, summary="The provider reports on a prediction")
+@router.post(
+    "/v1/webhooks/replicate",
+    status_code=204,
+    summary="The provider reports on a prediction",
+    responses=problems("bad_body", "bad_query", "bad_signature", "too_slow", "too_large", "unavailable"),
+    openapi_extra={
+        "parameters": [
+            *({"name": name, "in": "query", "required": True, "schema": _ID_SCHEMA} for name in ("user", "request")),
+            *({"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in HEADERS),
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+    },
+)
 async def receive_webhook(request: Request) -> Response:
     """Answered only once the report is on Kafka."""
     door: WebhookDoor = request.app.state.webhook_door

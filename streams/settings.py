@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     replication: int = _named("DARKROOM_REPLICATION", 1, ge=1, le=7)
     topic_prefix: str = _named("DARKROOM_TOPIC_PREFIX", "", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     blobs: str = _named("DARKROOM_BLOBS", "")
+    signed_links: bool = _named("DARKROOM_SIGNED_LINKS", True)
     gateway: str = _named("DARKROOM_GATEWAY", "127.0.0.1:8400", pattern=r"^[^\s:]+:\d{1,5}$")
     emulator: str = _named("DARKROOM_EMULATOR", "127.0.0.1:8401", pattern=r"^[^\s:]+:\d{1,5}$")
     sweep_grace_s: float = _named("DARKROOM_SWEEP_GRACE_S", GRACE_S, ge=GRACE_MIN_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,10 @@ def test_a_demo_completes_every_request_with_clean_books_and_leaves_no_process(h
     wanted = {"requested": 12, "admitted": 12, "completed": 12, "rejected": 0, "failed": 0, "violations": 0}
     assert {name: summary[name] for name in wanted} == wanted
     assert summary["images"] == 15
+    assert re.search(
+        r"curl -H 'Authorization: Bearer dr_[0-9a-f]{16}_\S{43}' 'http://[^?]+/v1/\w+\?user=ada'", done.stderr
+    )
+    assert not [path for path in (home / "logs").iterdir() if "dr_" in path.read_text(errors="replace")]
     assert 0 < summary["p50_ms"] <= summary["p99_ms"]
     with Image.open(home / "contact-sheet.png") as sheet:
         assert sheet.format == "PNG"

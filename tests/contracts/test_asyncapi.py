@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from cli.asyncapi import PATH
+from cli.documents import FOLDER
 from gateway.app import create_app
 from models.asyncapi import PARTITIONS, document, document_json, name_of
 from models.event_catalogue import CATALOGUE, OUTSIDE, EventType
@@ -63,7 +63,7 @@ def message_of(event: EventType, case: str) -> dict[str, Any]:
 
 
 def test_the_committed_document_is_the_registry_s() -> None:
-    assert PATH.read_bytes() == document_json(), "run `python -m cli.asyncapi`"
+    assert (FOLDER / "asyncapi.json").read_bytes() == document_json(), "run `python -m cli.documents`"
 
 
 def test_it_is_an_asyncapi_3_document() -> None:
@@ -170,7 +170,13 @@ def test_reasons_and_operations_are_listed() -> None:
 
 
 async def test_the_gateway_serves_it_with_the_deployment_s_partitions(tmp_path: Path) -> None:
-    settings: Settings = load_settings(kafka="127.0.0.1:9", home=tmp_path, partitions=3)
+    settings: Settings = load_settings(
+        kafka="127.0.0.1:9",
+        postgres="postgresql://127.0.0.1:9/none",
+        redis="redis://127.0.0.1:9",
+        home=tmp_path,
+        partitions=3,
+    )
     transport = httpx.ASGITransport(create_app(settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         answer = await client.get("/asyncapi.json")

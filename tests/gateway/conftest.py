@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,9 @@ from standardwebhooks import Webhook
 from gateway.app import create_app
 from streams.settings import Settings, load_settings
 from tests.cli.conftest import books_url, clean_books  # noqa: F401
+from tests.conftest import free_port
 from tests.gateway.callers import caller_of
+from tests.support.s3 import s3_server
 
 SECRET = "whsec_" + base64.b64encode(b"the provider and we know this one").decode()
 PATH = "/v1/webhooks/replicate"
@@ -110,3 +112,10 @@ async def books(books_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway with clean books; it knows the tokens of tests/gateway/callers.py."""
     async with caller_of(books_settings) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    """An S3-compatible server with an empty bucket."""
+    with s3_server(free_port()) as url:
+        yield url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from adapters.blobs import open_blobs
 from streams.settings import Settings
+from tests.support.s3 import BUCKET, s3_variables
 
 from .conftest import client_of
 
@@ -135,7 +137,45 @@ async def test_a_store_that_is_away_is_not_a_missing_picture(
         "AWS_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    async with client_of(offline_settings.model_copy(update={"blobs": "s3://bucket"})) as client:
+    async with client_of(offline_settings.model_copy(update={"blobs": "s3://bucket", "signed_links": False})) as client:
         response = await client.get(f"/v1/images/{KEY}")
     assert response.status_code == 503
     assert "127.0.0.1" not in response.text
+
+
+@pytest.fixture
+async def on_s3(offline_settings: Settings, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Pictures in a bucket."""
+    for name, value in s3_variables(s3_url).items():
+        monkeypatch.setenv(name, value)
+    settings = offline_settings.model_copy(update={"blobs": f"s3://{BUCKET}/gateway"})
+    blobs = open_blobs(settings.blob_location)
+    await blobs.put(KEY, DATA)
+    await blobs.put_file(VIDEO, io.BytesIO(DATA))
+    return settings
+
+
+async def test_a_file_on_s3_is_had_from_there_by_a_link_that_ends(on_s3: Settings) -> None:
+    async with client_of(on_s3) as client, httpx.AsyncClient() as outside:
+        for key, content_type in ((KEY, "image/jpeg"), (VIDEO, "video/mp4")):
+            answer = await client.get(f"/v1/images/{key}")
+            assert (answer.status_code, answer.content) == (307, b"")
+            assert "max-age=240" in answer.headers["cache-control"]
+            link = answer.headers["location"]
+            assert "X-Amz-Expires=300" in link
+            assert s3_variables("")["AWS_SECRET_ACCESS_KEY"] not in httpx.URL(link).params.values()
+            file = await outside.get(link)
+            assert (file.status_code, file.content) == (200, DATA)
+            assert file.headers["content-type"] == content_type
+            assert "immutable" in file.headers["cache-control"]
+            part = await outside.get(link, headers={"range": "bytes=5-9"})
+            assert (part.status_code, part.content) == (206, DATA[5:10])
+        head = await client.head(f"/v1/images/{KEY}")
+        assert (await outside.head(head.headers["location"])).status_code == 200
+        assert (await client.get("/v1/images/secrets/ab/key.jpg")).status_code == 404
+
+
+async def test_links_can_be_turned_off(on_s3: Settings) -> None:
+    async with client_of(on_s3.model_copy(update={"signed_links": False})) as client:
+        response = await client.get(f"/v1/images/{KEY}")
+    assert (response.status_code, response.content) == (200, DATA)
