@@ -8,16 +8,18 @@ import hashlib
 import hmac
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from adapters.token_key import FILE, signing_key
 from gateway.access import StillGood, TokenEnded
+from gateway.events import _stream
 from gateway.signing import Signer, user_principal
 from gateway.tokens import TokenBook
 from models import tokens as rules
@@ -441,6 +443,25 @@ async def test_what_goes_on_for_long_ends_with_its_token() -> None:
     table.rows.clear()
     clock.s += 6
     assert await ended() == [True, True, False, True] * 2
+
+
+async def test_a_stream_shows_nothing_more_once_its_token_is_revoked() -> None:
+    _, row = stored()
+    table, clock = Table(row), Clock()
+    access = StillGood(book_of(table, clock), Principal(row.token_id, frozenset({Scope.DASHBOARD})), 5.0, clock)
+    event: Any = SimpleNamespace(topic="generations.rejected.v1", document=b"{}")
+
+    async def followed() -> AsyncIterator[tuple[Any, str]]:
+        yield event, "p1"
+        table.rows.clear()
+        clock.s += 6
+        yield event, "p2"
+
+    said = b"".join([part async for part in _stream(followed(), access)])
+    assert b"id: p1" in said
+    assert b"id: p2" not in said
+    assert b"event: bye" in said
+    assert b"token_ended" in said
 
 
 # The key.
