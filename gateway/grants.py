@@ -46,7 +46,9 @@ async def grant_credits(
     """Answered once the grant is on Kafka; the balance follows as soon as it is booked."""
     caller.grants()
     body: dict[str, Any] = await read_json_object(request)
-    grant_id = idempotency_key_of(idempotency_key) or body.get("grant_id") or new_id("grant")
+    key = idempotency_key_of(idempotency_key)
+    given = body.get("grant_id") if key is None else key
+    grant_id = new_id("grant") if given is None else given
     user_id = body.get("user_id")
     wanted = {
         "grant_id": grant_id,

@@ -26,7 +26,7 @@ from gateway.request_bodies import GENERATION_BODY
 from gateway.schemas import Decision
 from models.errors import Unavailable
 from models.following import FollowedEvent, answers
-from models.http_fields import WAIT_DEFAULT_S, WAIT_MAX_S, idempotency_key_of, rate_limit_fields, wait_of
+from models.http_fields import WAIT_DEFAULT_S, WAIT_MAX_S, idempotency_key_of, rate_limit_fields, wait_in, wait_of
 from models.outputs import traceparent_in
 from models.requests import FieldError, MalformedRequest, Unreadable, is_id, read_request
 from models.requests import Request as GenerationRequest
@@ -84,6 +84,8 @@ async def request_generation(
     trace = traceparent_in(request.headers.get("traceparent"))
     event = await _decided(request, asked, () if trace is None else (trace,), wait_of(prefer))
     response = _answer(asked, event)
+    if (applied := wait_in(prefer)) is not None:
+        response.headers["preference-applied"] = f"wait={applied:g}"
     outcome = "undecided" if event is None else str(event.body.get("reason", "admitted"))
     DECISION_SECONDS.labels(outcome).observe(time.monotonic() - began)
     return response
@@ -93,7 +95,8 @@ def _asked(body: dict[str, Any], caller: Caller, idempotency_key: str | None) ->
     """The request that a body makes, in the caller's name. Raises Problem 422, Forbidden, WrongUse."""
     user_id = caller.acts_for(body.get("user_id"))
     key, in_body = idempotency_key_of(idempotency_key), body.get("request_id")
-    request_id = key or in_body or new_id("request")
+    given = in_body if key is None else key
+    request_id = new_id("request") if given is None else given
     if not is_id(request_id):
         raise _invalid([FieldError("request_id", "must be 1 to 128 of A-Z a-z 0-9 . _ : -")])
     if in_body not in (None, request_id):

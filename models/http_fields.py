@@ -13,12 +13,18 @@ _WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,9})\"?\s*\Z", re.ASCII | re.IGNORECA
 
 
 def wait_of(prefer: str | None) -> float:
-    """The seconds that a Prefer field asks to wait (RFC 7240), at most WAIT_MAX_S; what it means else is ignored."""
+    """How long to wait: as a Prefer field asks, or WAIT_DEFAULT_S."""
+    wait_s = wait_in(prefer)
+    return WAIT_DEFAULT_S if wait_s is None else wait_s
+
+
+def wait_in(prefer: str | None) -> float | None:
+    """The seconds that a Prefer field asks to wait (RFC 7240), at most WAIT_MAX_S; what it says else is ignored."""
     for preference in (prefer or "").split(","):
         match = _WAIT.match(preference.partition(";")[0])
         if match is not None:
             return min(float(match[1]), WAIT_MAX_S)
-    return WAIT_DEFAULT_S
+    return None
 
 
 def idempotency_key_of(field: str | None) -> str | None:

@@ -72,6 +72,7 @@ async def test_a_request_is_answered_with_its_decision(world: World, door: httpx
     body = admitted.json()
     assert admitted.headers["location"] == "/v1/generations/r1?user=ada"
     assert (body["state"], body["request_id"], body["balance"]) == ("admitted", "r1", 100 - body["cost"])
+    assert admitted.headers["preference-applied"] == "wait=30"
     again = await post(door, key='"r1"')
     assert (again.status_code, again.json()) == (202, body)
     conflict = await post(door, key="r1", prompt="something else")
@@ -114,6 +115,9 @@ async def test_bad_content_is_refused_and_never_published(world: World, door: ht
         ({"options": {"num_outputs": 99}}, "options"),
         ({"prompt": "x" * 4001}, "prompt"),
         ({"request_id": "not an id"}, "request_id"),
+        ({"key": ""}, "request_id"),
+        ({"key": '""'}, "request_id"),
+        ({"request_id": 7}, "request_id"),
     ):
         answer = await post(door, **changed)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), answer.text
