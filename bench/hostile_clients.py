@@ -29,9 +29,9 @@ async def slow(host: str, port: int, seen: Counter[str]) -> None:
         try:
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(b"POST /v1/generations HTTP/1.1\r\nhost: x\r\n")
-            with contextlib.suppress(TimeoutError):
-                while not reader.at_eof():
-                    writer.write(b"x-a: b\r\n")
+            while not reader.at_eof():
+                writer.write(b"x-a: b\r\n")
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(reader.read(1000), 2.0)
             writer.close()
         except OSError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streams.redrive import Outcome
     from streams.settings import Settings
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="Letters, as `list` names them.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Letters, as `list` names them.")]
 Reason = Annotated[str | None, typer.Option(help="Only letters of this reason, such as bad_json.")]
 Topic = Annotated[str | None, typer.Option(help="Only records of this topic.")]
 Since = Annotated[str | None, typer.Option(help="Not before: 2026-01-31T08:15:00Z, or 30m, 2h, 7d ago.")]

@@ -6,8 +6,10 @@ import json
 import tempfile
 from pathlib import Path
 
+from cli import metrics_document
 from gateway.app import create_app
-from models import problem_codes
+from models import lifecycle_document, problem_codes
+from models.asyncapi import document_json
 from streams.settings import load_settings
 
 FOLDER = Path(__file__).parents[1] / "docs"
@@ -15,7 +17,13 @@ FOLDER = Path(__file__).parents[1] / "docs"
 
 def documents() -> dict[Path, str]:
     """Each file's path and text; the same on every machine."""
-    return {FOLDER / "errors.md": problem_codes.document(), FOLDER / "openapi.json": openapi_text()}
+    return {
+        FOLDER / "asyncapi.json": document_json().decode(),
+        FOLDER / "errors.md": problem_codes.document(),
+        FOLDER / "lifecycle.md": lifecycle_document.document(),
+        FOLDER / "metrics.md": metrics_document.document(),
+        FOLDER / "openapi.json": openapi_text(),
+    }
 
 
 def openapi_text() -> str:

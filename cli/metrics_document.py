@@ -1,4 +1,4 @@
-"""docs/metrics.md, made from the metrics that the processes register. `python -m cli.metrics` writes it."""
+"""docs/metrics.md, made from the metrics that the processes register. `python -m cli.documents` writes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREFIX = "darkroom_"
 INTRODUCTION = """\
 # Metrics
 
-Written by `python -m cli.metrics` from the code; a test fails when it is behind. Every process answers `GET /metrics`
+Written by `python -m cli.documents` from the code; a test fails when it is behind. Every process answers `GET /metrics`
 in Prometheus's text format: a worker at the address of its line `… health on http://…` (`DARKROOM_METRICS_HOST`,
 `DARKROOM_METRICS_PORT`), the gateway and the emulator beside their other routes. A process shows what is measured in
 it, and of Python and itself `python_*` and `process_*`: `process_start_time_seconds` moves when it was started again.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import monotonic
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Query, Request
@@ -9,6 +11,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gateway.problems import Problem
 from models.access import Principal
+from models.errors import DarkroomError, Unavailable
+
+RECHECK_S = 5.0
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `darkroom tokens create`, or a user's own.")
 
@@ -21,6 +26,9 @@ class Tokens(Protocol):
 
     async def principal_of_ticket(self, ticket: str) -> Principal | None:
         """Who was given a ticket, None when it is nobody's."""
+
+    async def is_still_good(self, principal: Principal) -> bool:
+        """Whether the token that somebody came with is still neither revoked nor over. Raises Unavailable."""
 
 
 async def caller(
@@ -54,3 +62,36 @@ Caller = Annotated[Principal, Depends(caller)]
 
 CallerOrTicket = Annotated[Principal, Depends(caller_or_ticket)]
 """The same, where a ticket will do."""
+
+
+class TokenEnded(DarkroomError):
+    """The token was revoked or has ended since."""
+
+    code = "token_ended"
+
+
+class StillGood:
+    """Whether something that goes on for long still may; asked before each thing it shows, looked up now and then."""
+
+    def __init__(
+        self, tokens: Tokens, principal: Principal, every_s: float = RECHECK_S, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._tokens = tokens
+        self._principal = principal
+        self._every_s = every_s
+        self._clock = clock
+        self._checked_at = clock()
+
+    async def check(self) -> None:
+        """Raises TokenEnded."""
+        now = self._clock()
+        if now - self._checked_at < self._every_s:
+            return
+        self._checked_at = now
+        try:
+            is_good = await self._tokens.is_still_good(self._principal)
+        except Unavailable:
+            # Who was known goes on while nobody can be asked.
+            return
+        if not is_good:
+            raise TokenEnded("the token was revoked or has ended; come again with another")

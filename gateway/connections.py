@@ -12,6 +12,7 @@ import resource
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.limits import HEAD_BYTES_MAX
+from gateway.metrics import CUT
 
 HEAD_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
@@ -36,7 +37,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """A connection without a request yet."""
         super().connection_made(transport)
         if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency + SPARE:
-            transport.abort()
+            self._cut("too_many")
             return
         self._start_head_timer()
 
@@ -55,7 +56,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._is_in_head and self._head_bytes > HEAD_BYTES_MAX:
-            self._refuse(b"431 Request Header Fields Too Large")
+            self._refuse(b"431 Request Header Fields Too Large", "head_too_large")
         elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             # Bytes outside of any request, an empty line for instance, have ended uvicorn's own timer.
             self._start_head_timer()
@@ -76,7 +77,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """The client is behind."""
         super().pause_writing()
         self._stop_write_timer()
-        self._write_timer = self.loop.call_later(self.write_timeout_s, self.transport.abort)
+        self._write_timer = self.loop.call_later(self.write_timeout_s, self._cut, "reads_nothing")
 
     def resume_writing(self) -> None:
         """The client has caught up."""
@@ -89,17 +90,23 @@ class GuardedProtocol(HttpToolsProtocol):
     def _on_head_timeout(self) -> None:
         self._head_timer = None
         if self._is_in_head:
-            self._refuse(b"408 Request Timeout")
+            self._refuse(b"408 Request Timeout", "head_too_slow")
         else:
+            CUT.labels("sends_nothing").inc()
             self.transport.close()
 
-    def _refuse(self, status: bytes) -> None:
+    def _refuse(self, status: bytes, reason: str) -> None:
         if self.cycle is None or self.cycle.response_complete:
+            CUT.labels(reason).inc()
             self.transport.write(b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % status)
             self.transport.close()
         else:
             # An answer is under way, into which nothing may be written.
-            self.transport.abort()
+            self._cut(reason)
+
+    def _cut(self, reason: str) -> None:
+        CUT.labels(reason).inc()
+        self.transport.abort()
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

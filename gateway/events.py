@@ -17,7 +17,7 @@ from fastapi import APIRouter, Header, Query, Request
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 
-from gateway.access import CallerOrTicket
+from gateway.access import CallerOrTicket, StillGood
 from gateway.metrics import STREAMS_ENDED, STREAMS_OPEN
 from gateway.problems import Problem, problems
 from models.errors import DarkroomError
@@ -75,7 +75,7 @@ async def follow_events(
     except Gone as error:
         raise Problem(410, error.code, str(error)) from None
     return EventSourceResponse(
-        _stream(followed),
+        _stream(followed, StillGood(request.app.state.tokens, caller)),
         ping=HEARTBEAT_S,
         ping_message_factory=_heartbeat,
         send_timeout=SEND_TIMEOUT_S,
@@ -83,12 +83,13 @@ async def follow_events(
     )
 
 
-async def _stream(followed: AsyncIterator[Followed]) -> AsyncIterator[bytes]:
+async def _stream(followed: AsyncIterator[Followed], access: StillGood) -> AsyncIterator[bytes]:
     STREAMS_OPEN.inc()
     reason = "left"
     try:
         yield f"retry: {RETRY_MS}\n\n".encode()
         async for event, position in followed:
+            await access.check()
             yield b"id: %b\nevent: %b\ndata: %b\n\n" % (position.encode(), event.topic.encode(), event.document)
     except DarkroomError as error:
         reason = error.code

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access import Tokens
+from gateway.metrics import REFUSED
 from gateway.problems import Problem, problem_response
 from models.access import Principal
 from models.errors import Unavailable
@@ -51,7 +52,7 @@ class HeadLimit:
         if scope["type"] == "http" and _head_is_too_large(scope):
             detail = f"the line and headers must be at most {HEAD_BYTES_MAX} bytes and {HEADERS_MAX} headers"
             problem = Problem(431, "headers_too_large", detail, _CLOSE)
-            return await problem_response(problem)(scope, receive, send)
+            return await _refuse(problem, scope, receive, send)
         return await self._app(scope, receive, send)
 
 
@@ -81,7 +82,7 @@ class RateLimit:
             if wait_s > 0:
                 headers = _CLOSE | {"retry-after": str(math.ceil(wait_s))}
                 problem = Problem(429, "too_many_requests", f"too many requests {who}", headers)
-                return await problem_response(problem)(scope, receive, send)
+                return await _refuse(problem, scope, receive, send)
         return await self._app(scope, receive, send)
 
 
@@ -101,7 +102,7 @@ class BodyLimit:
         try:
             body = await self._read(scope, receive)
         except Problem as problem:
-            return await problem_response(problem)(scope, receive, send)
+            return await _refuse(problem, scope, receive, send)
         if body is None:
             return None
         return await self._app(scope, _replayed(body, receive), send)
@@ -126,6 +127,11 @@ class BodyLimit:
                         return bytes(body)
         except TimeoutError:
             raise Problem(408, "too_slow", f"the body took more than {self._timeout_s:g} s", _CLOSE) from None
+
+
+async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    REFUSED.labels(problem.code).inc()
+    await problem_response(problem)(scope, receive, send)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

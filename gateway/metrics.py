@@ -21,5 +21,9 @@ DECISION_SECONDS = Histogram(
     ("outcome",),
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
+REFUSED = Counter("darkroom_gateway_refused_total", "Requests refused before any route saw them.", ("reason",))
+CUT = Counter("darkroom_gateway_connections_cut_total", "Connections cut by why.", ("reason",))
 
-measured_in((GATEWAY,), WEBHOOKS, WEBHOOK_SECONDS, IMAGES_SERVED, STREAMS_OPEN, STREAMS_ENDED, DECISION_SECONDS)
+measured_in(
+    (GATEWAY,), REFUSED, CUT, WEBHOOKS, WEBHOOK_SECONDS, IMAGES_SERVED, STREAMS_OPEN, STREAMS_ENDED, DECISION_SECONDS
+)

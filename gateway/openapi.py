@@ -20,6 +20,7 @@ TAGS = {
     "gallery": "What was made.",
     "files": "Stored pictures, thumbnails and videos.",
     "webhooks": "What the provider reports.",
+    "access": "Short-lived tokens of users, and tickets for browsers.",
     "operations": "For whoever runs this.",
 }
 _METHODS = ("get", "put", "post", "delete", "patch", "head")

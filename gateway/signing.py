@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,14 +24,6 @@ LEEWAY_S = 2
 _REQUIRED = ["sub", "aud", "iat", "exp"]
 
 
-@dataclass(frozen=True)
-class Signed:
-    """What a good signed token says. `via` is the stored token that it was made with: it ends with that one."""
-
-    principal: Principal
-    via: str | None
-
-
 class Signer:
     """Makes and checks signed tokens. `clock` gives seconds since 1970."""
 
@@ -46,21 +37,20 @@ class Signer:
 
     def ticket(self, principal: Principal) -> tuple[str, datetime]:
         """(a ticket for the event stream that sees what the principal sees, when it ends)."""
-        says: dict[str, Any] = {"scopes": sorted(principal.scopes)}
-        if principal.user_id is not None:
-            says["user_id"] = principal.user_id
-        else:
-            says["via"] = principal.token_id
+        via = principal.token_id if principal.user_id is None else principal.via
+        says: dict[str, Any] = {"scopes": sorted(principal.scopes), "user_id": principal.user_id, "via": via}
+        if principal.ends_at_s is not None:
+            says["ends_at_s"] = principal.ends_at_s
         return self._sign(AUDIENCE_EVENTS, principal.token_id, TICKET_TTL_S, says)
 
-    def read_user_token(self, token: str) -> Signed | None:
+    def read_user_token(self, token: str) -> Principal | None:
         """Whose it is; None when it is not ours, is over, or is for something else."""
         claims = self._claims(token, AUDIENCE_API)
         if claims is None or not is_id(user_id := claims["sub"]):
             return None
-        return Signed(user_principal(user_id), _via(claims))
+        return user_principal(user_id, _via(claims), claims["exp"])
 
-    def read_ticket(self, ticket: str) -> Signed | None:
+    def read_ticket(self, ticket: str) -> Principal | None:
         """The same for a ticket."""
         claims = self._claims(ticket, AUDIENCE_EVENTS)
         if claims is None:
@@ -69,7 +59,8 @@ class Signer:
             scopes = frozenset(Scope(scope) for scope in claims["scopes"])
         except (KeyError, TypeError, ValueError):
             return None
-        return Signed(Principal(claims["sub"], scopes, claims.get("user_id")), _via(claims))
+        # The ticket's own end is that of its use; a stream ends with the token that the ticket was made with.
+        return Principal(claims["sub"], scopes, claims.get("user_id"), _via(claims), claims.get("ends_at_s"))
 
     def _sign(self, audience: str, subject: str, ttl_s: int, says: dict[str, Any]) -> tuple[str, datetime]:
         now = int(self._clock())
@@ -96,9 +87,9 @@ class Signer:
         return claims if made - LEEWAY_S <= now < ends else None
 
 
-def user_principal(user_id: str) -> Principal:
+def user_principal(user_id: str, via: str | None = None, ends_at_s: float | None = None) -> Principal:
     """Whoever holds a token of this user. All of a user's tokens count as one where requests are counted."""
-    return Principal(f"user:{user_id}", frozenset({Scope.USER}), user_id)
+    return Principal(f"user:{user_id}", frozenset({Scope.USER}), user_id, via, ends_at_s)
 
 
 def _via(claims: dict[str, Any]) -> str | None:

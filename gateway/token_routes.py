@@ -14,7 +14,7 @@ from gateway.tokens import TokenBook
 from models.access import Forbidden, Scope
 from models.tokens import USER_TTL_S, USER_TTL_S_MAX, checked_ttl_s
 
-router = APIRouter()
+router = APIRouter(tags=["access"])
 
 Moment = Annotated[
     datetime,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from gateway.signing import Signed, Signer
+from gateway.signing import Signer
 from models.access import Principal
 from models.errors import Unavailable
 from models.tokens import GOOD_WITHOUT_POSTGRES_S, TOKEN_CHARACTERS_MAX, StoredToken, parts_of, plan_for, principal_in
@@ -51,18 +51,26 @@ class TokenBook:
             return None
         parts = parts_of(token)
         if parts is None:
-            return await self._still_good(self.signer.read_user_token(token))
+            return await self._checked(self.signer.read_user_token(token))
         return principal_in(await self._list(parts[0]), token, self._now())
 
     async def principal_of_ticket(self, ticket: str) -> Principal | None:
         """Who was given a ticket for the event stream, None when it is nobody's. Raises Unavailable."""
-        return await self._still_good(self.signer.read_ticket(ticket))
+        return await self._checked(self.signer.read_ticket(ticket))
 
-    async def _still_good(self, signed: Signed | None) -> Principal | None:
-        if signed is None or signed.via is None:
-            return None if signed is None else signed.principal
-        parent = (await self._list(signed.via)).get(signed.via)
-        return signed.principal if parent is not None and parent.is_live(self._now()) else None
+    async def is_still_good(self, principal: Principal) -> bool:
+        """Whether the token that somebody came with is still neither revoked nor over. Raises Unavailable."""
+        now = self._now()
+        if principal.ends_at_s is not None and now.timestamp() >= principal.ends_at_s:
+            return False
+        stored_id = principal.token_id if principal.user_id is None else principal.via
+        if stored_id is None:
+            return True
+        stored = (await self._list(stored_id)).get(stored_id)
+        return stored is not None and stored.is_live(now)
+
+    async def _checked(self, principal: Principal | None) -> Principal | None:
+        return principal if principal is not None and await self.is_still_good(principal) else None
 
     async def _list(self, token_id: str) -> Mapping[str, StoredToken]:
         """The live tokens by id, new enough for a token of this id. Raises Unavailable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from models.errors import DarkroomError, WrongUse
@@ -26,11 +26,17 @@ class Forbidden(DarkroomError):
 
 @dataclass(frozen=True)
 class Principal:
-    """Whoever holds a token. `user_id` is set for user tokens alone: they see and do only their own."""
+    """Whoever holds a token. `user_id` is set for user tokens alone: they see and do only their own.
+
+    `via` is the stored token that a signed one was made with, `ends_at_s` when a token ends (seconds since 1970): what
+    goes on for long asks by these whether it still may.
+    """
 
     token_id: str
     scopes: frozenset[Scope]
     user_id: str | None = None
+    via: str | None = field(default=None, compare=False)
+    ends_at_s: float | None = field(default=None, compare=False)
 
     def acts_for(self, user_id: object) -> str:
         """The user in whose name something is done: the one asked for, or the token's own.

@@ -11,6 +11,10 @@ from models.requests import Id, Unreadable, read_object
 PREDICTION_BYTES_MAX = 48 * 1024
 OUTPUT_URL_CHARACTERS_MAX = 2000
 
+# What a row can hold: PostgreSQL's text has no NUL, and its integers have bounds.
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*\Z", max_length=1024)]
+Pixels = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+
 
 class PredictionUpdated(msgspec.Struct, frozen=True, omit_defaults=True):
     """predictions.updated.v1: what the provider (or a deadline) says of a request's prediction.
@@ -22,7 +26,7 @@ class PredictionUpdated(msgspec.Struct, frozen=True, omit_defaults=True):
     user_id: Id
     status: str
     source: Literal["webhook", "reconciler", "dispatcher", "deadline"]
-    prediction_id: str | None = None
+    prediction_id: Text | None = None
     prediction: dict[str, Any] = {}
 
     def output_urls(self) -> list[str]:
@@ -46,20 +50,20 @@ class StoredImage(msgspec.Struct, frozen=True):
     height are 0 where the file does not say."""
 
     output_index: Annotated[int, msgspec.Meta(ge=0, le=100)]
-    key: str
-    thumbnail_key: str
-    width: int
-    height: int
-    content_type: str
-    bytes: int
-    sha256: str
+    key: Text
+    thumbnail_key: Text
+    width: Pixels
+    height: Pixels
+    content_type: Text
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    sha256: Text
 
 
 class MissingImage(msgspec.Struct, frozen=True):
     """One output that could not be kept, and why."""
 
     output_index: Annotated[int, msgspec.Meta(ge=0, le=100)]
-    reason: str
+    reason: Text
 
 
 class ImagesStored(msgspec.Struct, frozen=True):
@@ -67,7 +71,7 @@ class ImagesStored(msgspec.Struct, frozen=True):
 
     request_id: Id
     user_id: Id
-    prediction_id: str
+    prediction_id: Text
     images: list[StoredImage]
     missing: list[MissingImage] = []
 

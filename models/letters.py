@@ -18,6 +18,8 @@ from models.outputs import LETTER_HEADERS, Header, Record
 REDRIVE_HEADER = "dl_redrive"
 FOREIGN = "foreign"
 """The reason of a record on the topic that none of our steps has written."""
+_COORDINATES = re.compile(r"^[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,18}\Z")
+_CODE = re.compile(r"^[a-z][a-z0-9_]{0,63}\Z")
 _ADDED = LETTER_HEADERS | {REDRIVE_HEADER, "dl_headers_dropped"}
 
 
@@ -58,8 +60,8 @@ def read_letter(record: Record, topic_prefix: str) -> Letter:
         coordinates = f"{said['dl_topic']}/{int(said['dl_partition'])}/{int(said['dl_offset'])}"
         at_ms = round(datetime.fromisoformat(said["dl_at"]).timestamp() * 1000)
         truncated = int(said.get("dl_truncated") or said.get("dl_key_truncated") or 0)
-        if said["dl_id"] != coordinates:
-            raise ValueError("the id and the coordinates differ")
+        if said["dl_id"] != coordinates or not _COORDINATES.match(coordinates) or not _CODE.match(said["dl_reason"]):
+            raise ValueError("its id or its reason is not in our form")
         topic = said["dl_topic"].removeprefix(topic_prefix)
         reason, error, letter_id = said["dl_reason"], said["dl_error"], coordinates
     except (KeyError, ValueError, OverflowError) as problem:

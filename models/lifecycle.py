@@ -1,6 +1,6 @@
 """The life of an admitted request, as a table: state × event -> state and what must be done with it.
 
-`docs/lifecycle.md` draws this table; `python -m cli.lifecycle` writes it.
+`docs/lifecycle.md` draws this table; `python -m cli.documents` writes it.
 
 Rules:
  1. Every request ends in exactly one of completed, failed, cancelled; from there nothing leads on, so facts that

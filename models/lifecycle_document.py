@@ -43,7 +43,7 @@ EFFECTS: dict[Effect, str] = {
 _HEAD = """\
 # The life of an admitted request
 
-Written from the table in `models/lifecycle.py` by `python -m cli.lifecycle`; a test says when it differs.
+Written from the table in `models/lifecycle.py` by `python -m cli.documents`; a test says when it differs.
 
 Every request ends in exactly one of completed, failed and cancelled. An event that a state does not expect changes
 nothing, so facts may come twice, late or out of order.

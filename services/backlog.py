@@ -1,11 +1,11 @@
-"""Backlog: how many requests are unfinished, and since when; asked of Postgres when somebody scrapes."""
+"""Backlog: what is unfinished, since when, and how much was begun; asked of Postgres when somebody scrapes."""
 
 from __future__ import annotations
 
-from adapters.backlog import unfinished_by_state
+from adapters.backlog import Waiting, read_backlog
 from adapters.postgres import Pool
 from models.lifecycle import UNFINISHED, State
-from services.metrics import OLDEST_UNFINISHED, UNFINISHED_REQUESTS
+from services.metrics import OLDEST_UNFINISHED, PROVIDER_STARTED, UNFINISHED_REQUESTS
 from streams.scrapes import Seldom
 
 STATES = tuple(state for state in UNFINISHED if state is not State.ADMITTED)
@@ -20,8 +20,10 @@ class Backlog:
         self.refresh = Seldom("unfinished requests", self._look)
 
     async def _look(self) -> None:
-        found = await unfinished_by_state(self._pool)
+        found, started = await read_backlog(self._pool)
         for state in STATES:
-            count, oldest_s = found.get(state, (0, 0.0))
-            UNFINISHED_REQUESTS.labels(state).set(count)
-            OLDEST_UNFINISHED.labels(state).set(oldest_s)
+            waiting = found.get(state, Waiting(0, 0.0))
+            UNFINISHED_REQUESTS.labels(state).set(waiting.requests)
+            OLDEST_UNFINISHED.labels(state).set(waiting.oldest_s)
+        # The dispatcher counts when it claims; the hour goes on while there is nothing to claim.
+        PROVIDER_STARTED.set(started)

@@ -25,7 +25,7 @@ PROVIDER_HELD_SECONDS = Counter(
     "darkroom_provider_held_seconds_total", "How long all creation was held because the provider asked for it."
 )
 PROVIDER_STARTED = Gauge(
-    "darkroom_provider_started_last_hour", "Runs begun within the last hour, over all workers, as last counted."
+    "darkroom_provider_started_last_hour", "Runs begun within the last hour, over all workers (each shows the same)."
 )
 PROVIDER_PER_HOUR = Gauge(
     "darkroom_provider_starts_per_hour_max",

@@ -36,6 +36,8 @@ DECISION_WAIT_S = 20
 POLL_S = 5.0
 CONNECTIONS_MAX = 1000
 _AGAIN = {429, 500, 502, 503, 504}
+# Of the answers that say to come again, this one decides; of those that do not, this one says so all the same.
+_FINAL_CODE, _AGAIN_CODE = "rate_limited", "undecided"
 
 
 class OverHttp:
@@ -129,7 +131,8 @@ class OverHttp:
             except (httpx.HTTPError, TimeoutError) as error:
                 problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             else:
-                if response.status_code not in _AGAIN or _document(response).get("code") == "rate_limited":
+                code = _document(response).get("code")
+                if (response.status_code not in _AGAIN or code == _FINAL_CODE) and code != _AGAIN_CODE:
                     return response
                 problem = _detail(response)
                 pause_s += _retry_after_s(response)
@@ -162,8 +165,8 @@ class OverHttp:
             _answer(response)
         body = _document(response)
         match body.get("state"):
-            case "completed" if "images" in body:
-                return read_as(Completion, body)
+            case "completed":
+                return _completion_in(body) or await self._completion_event(name, deadline)
             case "failed" | "cancelled" as state:
                 raise GenerationFailed(
                     name.user_id,
@@ -173,6 +176,19 @@ class OverHttp:
                     refunded=int(body.get("refunded") or 0),
                 )
         return None
+
+    async def _completion_event(self, name: Named, deadline: Deadline) -> Completion | None:
+        """The completion in a request's timeline: of trainings, and of pictures that were deleted since."""
+        path = f"/v1/generations/{name.request_id}/timeline"
+        body = _document(await self._call("GET", path, deadline, params={"user": name.user_id}))
+        found = (event for event in body.get("events", ()) if event.get("topic") == COMPLETED)
+        return next((completion_of(COMPLETED, event["body"]) for event in found), None)
+
+
+def _completion_in(view: Mapping[str, Any]) -> Completion | None:
+    """What a completed request's view tells, None if there are no pictures in it."""
+    times = {"requested_at": view.get("admitted_at", ""), "completed_at": view.get("finished_at", "")}
+    return read_as(Completion, {**view, **times}) if view.get("images") else None
 
 
 class _Looks(Protocol):

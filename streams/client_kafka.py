@@ -60,7 +60,7 @@ class OverKafka:
         try:
             await self._begin(deadline)
             async with self._hub.awaiting(request.user_id, request.request_id) as events:
-                place = await self._producer.request(request, timeout_s=deadline.left_s)
+                place = await deadline.retried(lambda: self._producer.request(request, timeout_s=deadline.left_s))
                 self._seen_from_ms = self._seen_from_ms or place.at_ms
                 async with asyncio.timeout_at(deadline.at):
                     while not answers(event := await events.get(), request, place.partition, place.offset):
@@ -79,7 +79,7 @@ class OverKafka:
             async with self._hub.awaiting(name.user_id, name.request_id) as events:
                 ending = self._endings.get((name.user_id, name.request_id))
                 if ending is None and not self._would_be_seen(name):
-                    ending = await self._look_back(name, deadline)
+                    ending = await deadline.retried(lambda: self._look_back(name, deadline))
                 async with asyncio.timeout_at(deadline.at):
                     while ending is None:
                         event = await events.get()
@@ -111,11 +111,13 @@ class OverKafka:
 
     async def cancel(self, wish: CancelRequested, timeout_s: float) -> None:
         """Send the wish."""
-        await self._producer.cancel(wish, timeout_s=timeout_s)
+        deadline = Deadline(timeout_s)
+        await deadline.retried(lambda: self._producer.cancel(wish, timeout_s=deadline.left_s))
 
     async def grant(self, grant: Grant, timeout_s: float) -> None:
         """Send the grant."""
-        await self._producer.grant(grant, timeout_s=timeout_s)
+        deadline = Deadline(timeout_s)
+        await deadline.retried(lambda: self._producer.grant(grant, timeout_s=deadline.left_s))
 
     async def close(self) -> None:
         """Stop reading and disconnect."""

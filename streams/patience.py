@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+from models.errors import Unavailable
+
+T = TypeVar("T")
 
 FIRST_S = 0.1
 MOST_S = 5.0
@@ -29,6 +34,16 @@ class Deadline:
             return False
         await asyncio.sleep(pause_s)
         return True
+
+    async def retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What an attempt returns, tried again while it raises Unavailable. Raises the last one, at the deadline."""
+        waits = pauses()
+        while True:
+            try:
+                return await attempt()
+            except Unavailable:
+                if not await self.pause(next(waits)):
+                    raise
 
 
 def pauses() -> Iterator[float]:

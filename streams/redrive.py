@@ -125,7 +125,9 @@ def _action(letter: Letter, standing: Standing, kind: str, by: str, note: str) -
 
 
 def _check_names(by: str, note: str) -> None:
-    if len(note) > NOTE_CHARACTERS_MAX or "\0" in note:
-        raise WrongUse(f"a note has at most {NOTE_CHARACTERS_MAX} characters and no NUL")
-    if not 0 < len(by) <= BY_CHARACTERS_MAX:
-        raise WrongUse(f"whoever acts has a name of 1 to {BY_CHARACTERS_MAX} characters")
+    for what, text, characters_max in (("note", note, NOTE_CHARACTERS_MAX), ("name", by, BY_CHARACTERS_MAX)):
+        # Lone surrogates are how a shell's bytes arrive that are no text.
+        if len(text) > characters_max or "\0" in text or text != text.encode(errors="ignore").decode():
+            raise WrongUse(f"a {what} is text of at most {characters_max} characters")
+    if not by:
+        raise WrongUse("say who acts")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
@@ -70,14 +72,14 @@ async def until_letters(world: World, count: int) -> None:
     await eventually(buried, 60, f"{count} dead letters; {world.tails()}")
 
 
-async def bury(world: World, *records: FakeRecord, reason: str = "bad_json") -> list[str]:
+async def bury(world: World, *records: FakeRecord, reason: str = "bad_json", error: str = "no") -> list[str]:
     """Letters as a step would write them, without a step; their ids."""
     publisher = Publisher(world.settings.require("kafka"), client_id="test", topic_prefix=world.settings.topic_prefix)
     ids = []
     try:
         for record in records:
             record.topic = world.settings.topic_prefix + record.topic
-            output = dead_letter(record, reason, "this is only a test")
+            output = dead_letter(record, reason, error)
             await publisher.publish(record.partition, [output])
             ids.append(f"{record.topic}/{record.partition}/{record.offset}")
     finally:
@@ -271,7 +273,7 @@ async def test_hostile_bytes_reach_a_terminal_only_in_escaped_form(world: World)
         headers=[("x" + hostile, hostile.encode()), ("y", b"\xff\x1b[2J")],
     )
     binary = FakeRecord(b"\xff\x00\x1b[2J" * 3, offset=1)
-    ids = await bury(world, record, binary, reason=f"reason{hostile}")
+    ids = await bury(world, record, binary, error=f"no{hostile}")
     for arguments in (("list",), ("show", ids[0]), ("show", ids[1]), ("list", "--json"), ("show", ids[0], "--json")):
         code, output, errors = await command(world, *arguments)
         assert code == 0, errors
@@ -324,6 +326,31 @@ async def test_a_letter_that_came_back_from_a_killed_redrive_says_that_it_was_pu
     await until_letters(world, 3)
     assert states(await listed(world, "--all")) == [("open", 2), ("redriven", 2), ("redriven", 2)]
     await assert_clean_books(world)
+
+
+@pytest.mark.parametrize(("says", "code", "published"), [(b"n\n", 130, 0), (b"y\n", 0, 2)])
+async def test_a_person_is_asked_before_many_letters_are_redriven(
+    world: World, says: bytes, code: int, published: int
+) -> None:
+    await bury(world, FakeRecord(b"1", offset=1), FakeRecord(b"2", offset=2))
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, says)
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "cli.main", "dead-letters", "redrive", "--reason", "bad_json"],
+            env=environment_of(world.settings),
+            stdin=theirs,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == code, done.stderr
+    assert b"redrive 2 letters?" in done.stderr
+    assert len(await world.read(REQUESTED)) == published
 
 
 async def test_copies_that_a_crash_has_left_are_one_letter(world: World) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from streams import DarkroomClient
-from tests.client.serving import Rows, gateway_of, served
+from tests.client.serving import gateway_of, served
 from tests.faults.conftest import world
 from tests.faults.harness import World
 
@@ -17,20 +17,14 @@ USERS = ("ada", "bob", "eve")
 MakeClient = Callable[[], DarkroomClient]
 
 
-@pytest.fixture
-def rows() -> Rows:
-    """What GET and DELETE of a generation know, where the gateway has no such routes."""
-    return Rows()
-
-
 @pytest.fixture(params=["kafka", "http"])
-async def make_client(request: pytest.FixtureRequest, world: World, rows: Rows) -> AsyncIterator[MakeClient]:
+async def make_client(request: pytest.FixtureRequest, world: World) -> AsyncIterator[MakeClient]:
     """Makes clients of the world, over Kafka or over HTTP."""
     await world.open_accounts(USERS, 100)
     if request.param == "kafka":
         yield lambda: DarkroomClient(settings=world.settings)
         return
-    async with served(gateway_of(world.settings, rows)) as url:
+    async with served(gateway_of(world.settings)) as url:
         yield lambda: DarkroomClient(http=url, token="producer")
 
 

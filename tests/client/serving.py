@@ -9,7 +9,6 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
 
 from gateway.app import create_app
 from streams.settings import Settings
@@ -37,38 +36,8 @@ async def served(app: Any, port: int = 0) -> AsyncIterator[str]:
         await serving
 
 
-class Rows:
-    """A stand-in for the routes that read and cancel one generation."""
-
-    def __init__(self) -> None:
-        self.views: dict[str, dict[str, Any]] = {}
-        self.cancelled: list[tuple[str, str]] = []
-
-    def add_to(self, app: FastAPI) -> None:
-        """Add those routes that the application has not."""
-        methods = {
-            method
-            for route in app.routes
-            if getattr(route, "path", "") == "/v1/generations/{request_id}"
-            for method in getattr(route, "methods", ())
-        }
-        if "GET" not in methods:
-            app.add_api_route("/v1/generations/{request_id}", self._get, methods=["GET"])
-        if "DELETE" not in methods:
-            app.add_api_route("/v1/generations/{request_id}", self._delete, methods=["DELETE"])
-
-    async def _get(self, request_id: str, user: str) -> JSONResponse:
-        view = self.views.get(request_id)
-        return JSONResponse({"code": "not_found"}, 404) if view is None else JSONResponse(view)
-
-    async def _delete(self, request_id: str, user: str) -> JSONResponse:
-        self.cancelled.append((user, request_id))
-        return JSONResponse({"request_id": request_id, "user_id": user}, 202)
-
-
-def gateway_of(settings: Settings, rows: Rows) -> FastAPI:
-    """The gateway's application, with `rows` for what it cannot answer."""
+def gateway_of(settings: Settings) -> FastAPI:
+    """The gateway's application."""
     app = create_app(settings.model_copy(update={"replicate_webhook_secret": SECRET}))
-    rows.add_to(app)
     app.state.tokens = KnownTokens()
     return app

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
+from models.errors import Unavailable
 from models.outputs import Output
 from models.results import read_as
+from models.topics import CANCEL_REQUESTED
 from streams import DarkroomClient
 from streams.client import Admission, ClientEvent, GenerationFailed, Gone, Pending, Reference, WrongUse
 from tests.cli.events import admitted, completed, event, failed, publish, rejected
 from tests.client.conftest import MakeClient
-from tests.client.serving import Rows
 from tests.faults.harness import World
 
 TIMEOUT_S = 60.0
-VIEW = {"request_id": "r1", "user_id": "ada", "operation": "maya.image", "cost": 1, "refunded": 0}
-
-
-def admission(admitted_at: str) -> Admission:
-    return Admission("r1", "ada", "maya.image", 1, 9, 2, admitted_at)
 
 
 async def collected(client: DarkroomClient, wanted: int, **how: object) -> list[ClientEvent]:
@@ -45,37 +42,52 @@ async def started(client: DarkroomClient, world: World, **how: object) -> tuple[
     return following, following.result()[-1].position
 
 
-@pytest.mark.parametrize("is_soon", [True, False])
-async def test_pictures_come_to_whoever_waits(is_soon: bool, world: World, client: DarkroomClient, rows: Rows) -> None:
-    if is_soon:
-        await publish(world.settings, "ada", completed("ada", "r1"))
-        rows.views["r1"] = {
-            **VIEW,
-            "state": "completed",
-            "images": [{"url": "http://x/r1.jpg", "width": 8, "height": 8}],
-        }
+async def ended(world: World, state: str, **changed: object) -> None:
+    """The row of a request that has ended."""
+    row: dict[str, object] = {
+        "user_id": "ada", "request_id": "r1", "operation": "maya.image", "state": state, "cost": 1, "balance": 9,
+        "version": 2, "prompt": "a boat", "options": "{}", "partition": 0, **changed,
+    }  # fmt: skip
+    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    sql = f"INSERT INTO generations ({', '.join(row)}, admitted_at, finished_at) VALUES ({places}, now(), now())"
+    async with world.database() as held:
+        await held.execute(sql, *row.values())
+
+
+async def test_pictures_come_to_whoever_waits(world: World, client: DarkroomClient) -> None:
     waiting = asyncio.create_task(client.completion(Reference("ada", "r1"), timeout_s=TIMEOUT_S))
-    done = {waiting}
-    if not is_soon:
-        await publish(world.settings, "ada", completed("ada", "other"), completed("bob", "r1"))
-        _, undone = await asyncio.wait(done, timeout=3)
-        assert undone, "another request's pictures were taken for ours"
-        await publish(world.settings, "ada", completed("ada", "r1"))
+    await publish(world.settings, "ada", completed("ada", "other"), completed("bob", "r1"))
+    _, undone = await asyncio.wait({waiting}, timeout=3)
+    assert undone, "another request's pictures were taken for ours"
+    await ended(world, "completed")
+    await publish(world.settings, "ada", completed("ada", "r1"))
     found = await waiting
     assert (found.request_id, found.user_id, found.cost) == ("r1", "ada", 1)
-    assert found.images[0].url.endswith("r1.jpg")
-    assert found.images[0].width == 8
+    assert (found.images[0].url, found.images[0].width) == ("http://gateway/r1.jpg", 8)
+
+
+async def test_pictures_that_came_before_are_found(world: World, client: DarkroomClient) -> None:
+    await publish(world.settings, "ada", completed("ada", "r1"))
+    await ended(world, "completed")
+    named = await client.completion(Reference("ada", "r1"), timeout_s=TIMEOUT_S)
+    admitted_before = Admission("r1", "ada", "maya.image", 1, 9, 2, "2026-01-31T08:15:30.123Z")
+    assert await client.completion(admitted_before, timeout_s=TIMEOUT_S) == named
+    assert named.images[0].url == "http://gateway/r1.jpg"
 
 
 async def test_a_failure_is_raised_with_what_was_given_back(world: World, client: DarkroomClient) -> None:
-    waiting = asyncio.create_task(client.completion(Reference("ada", "r1"), timeout_s=TIMEOUT_S))
-    # Sent again and again, as a copy is: one must come after the waiting has begun.
-    while not waiting.done():
-        await publish(world.settings, "ada", failed("ada", "r1"))
-        await asyncio.wait({waiting}, timeout=1)
+    await publish(world.settings, "ada", failed("ada", "r1"))
+    await ended(world, "failed", reason="expired", refunded=1)
     with pytest.raises(GenerationFailed) as found:
-        await waiting
+        await client.completion(Reference("ada", "r1"), timeout_s=TIMEOUT_S)
     assert (found.value.reason, found.value.refunded) == ("expired", 1)
+
+
+async def test_a_cancel_reaches_the_topic(world: World, client: DarkroomClient) -> None:
+    await ended(world, "running")
+    await client.cancel(Reference("ada", "r1"), timeout_s=TIMEOUT_S)
+    (wish,) = await world.read(CANCEL_REQUESTED)
+    assert (wish.key, msgspec.json.decode(wish.value)) == (b"ada", {"request_id": "r1", "user_id": "ada"})
 
 
 async def test_what_does_not_end_is_pending(client: DarkroomClient) -> None:
@@ -129,7 +141,5 @@ async def test_what_cannot_be_followed_is_wrong_use(client: DarkroomClient) -> N
 
 
 def test_an_answer_of_another_form_is_unavailable() -> None:
-    from models.errors import Unavailable
-
     with pytest.raises(Unavailable):
         read_as(Admission, {"request_id": 7})

@@ -51,6 +51,7 @@ def substituted(value: str, given: dict[str, str]) -> str:
 
 FILLED_IN = {
     "POSTGRES_PASSWORD": "letters", "REPLICATE_API_TOKEN": "r8_x", "REPLICATE_WEBHOOK_SECRET": "whsec_eA==",
+    "DARKROOM_TOKEN_KEY": "k" * 32,
 }  # fmt: skip
 
 

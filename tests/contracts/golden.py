@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from models.outputs import Output
-from tests.contracts.rendering import Case, all_cases
+from tests.contracts.fixed import Case
+from tests.contracts.rendering import all_cases
 
 FOLDER = Path(__file__).parents[1] / "golden"
 

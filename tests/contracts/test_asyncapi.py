@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from cli.asyncapi import PATH
-from gateway.app import create_app
-from models.asyncapi import PARTITIONS, document, document_json, name_of
+from cli.documents import FOLDER
+from models.asyncapi import PARTITIONS, document_json, name_of
 from models.event_catalogue import CATALOGUE, OUTSIDE, EventType
 from models.topics import DEAD_LETTERS, TOPICS
-from streams.settings import Settings, load_settings
 
 with warnings.catch_warnings(action="ignore"):
     from asyncapi3 import AsyncAPI3
@@ -63,7 +59,7 @@ def message_of(event: EventType, case: str) -> dict[str, Any]:
 
 
 def test_the_committed_document_is_the_registry_s() -> None:
-    assert PATH.read_bytes() == document_json(), "run `python -m cli.asyncapi`"
+    assert (FOLDER / "asyncapi.json").read_bytes() == document_json(), "run `python -m cli.documents`"
 
 
 def test_it_is_an_asyncapi_3_document() -> None:
@@ -167,14 +163,3 @@ def test_reasons_and_operations_are_listed() -> None:
     assert len(schemas["GenerationFailed"]["properties"]["reason"]["enum"]) == 5
     assert "maya.image" in schemas["Request"]["properties"]["operation"]["enum"]
     assert schemas["Request"]["properties"]["request_id"]["pattern"] == "^[A-Za-z0-9._:\\-]{1,128}$"
-
-
-async def test_the_gateway_serves_it_with_the_deployment_s_partitions(tmp_path: Path) -> None:
-    settings: Settings = load_settings(kafka="127.0.0.1:9", home=tmp_path, partitions=3)
-    transport = httpx.ASGITransport(create_app(settings))
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        answer = await client.get("/asyncapi.json")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    assert answer.json() == msgspec.json.decode(msgspec.json.encode(document(3)))
-    partitions = {channel["bindings"]["kafka"]["partitions"] for channel in answer.json()["channels"].values()}
-    assert partitions == {3}

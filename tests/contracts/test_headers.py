@@ -13,8 +13,9 @@ from jsonschema import Draft7Validator
 from models.event_catalogue import CATALOGUE
 from models.event_headers import event_id_of
 from models.topics import DEAD_LETTERS, TOPICS
+from tests.contracts.fixed import PLACE, TRACE, Case
 from tests.contracts.golden import Golden, everything
-from tests.contracts.rendering import PLACE, TRACE, Case, all_cases
+from tests.contracts.rendering import all_cases
 from tests.contracts.test_asyncapi import schema_of
 
 CASES = all_cases()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.contracts import golden
-from tests.contracts.rendering import Case, all_cases
+from tests.contracts.fixed import Case
+from tests.contracts.rendering import all_cases
 
 CASES = all_cases()
 

@@ -194,6 +194,13 @@ def test_no_payload_is_without_an_answer(name: str) -> None:
     assert found.keys() >= {"bad_json", "bad_utf8", "empty"} - ({"empty"} if name in TAKES_TOMBSTONES else set())
 
 
+@pytest.mark.parametrize("field", ["key", "thumbnail_key", "content_type", "sha256", "width", "bytes"])
+def test_what_no_row_can_hold_is_no_fact(field: str) -> None:
+    for value in ("a\0b", 2**63):
+        fact = {**IDS, "prediction_id": "p", "images": [PICTURE | {field: value}]}
+        assert check(READERS["stored"], b"u1", json.dumps(fact).encode()) == "bad_fact"
+
+
 TAKES_TOMBSTONES = {"credits_changed", "limits_changed"}
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 DOCUMENTS = st.recursive(

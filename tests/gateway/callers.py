@@ -33,6 +33,9 @@ class FixedTokens:
             return Principal(token, frozenset({Scope(token)}))
         return Principal(token, frozenset({Scope.USER}), user_id=token)
 
+    async def is_still_good(self, principal: Principal) -> bool:
+        return True
+
     async def principal_of_ticket(self, ticket: str) -> Principal | None:
         return None
 

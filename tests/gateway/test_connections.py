@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from gateway import connections
 from gateway.app import create_app
 from gateway.connections import GuardedProtocol, connections_max
-from gateway.limits import HEAD_BYTES_MAX
+from gateway.limits import HEAD_BYTES_MAX, BodyLimit
 from streams.settings import Settings
 
 HEAD = b"GET /healthz HTTP/1.1\r\nhost: gateway\r\n"
@@ -91,11 +91,14 @@ async def served(
 
 
 async def end_of(reader: asyncio.StreamReader) -> bytes:
-    """Everything until the other side closes."""
+    """Everything until the other side closes; a reset takes nothing away that came before it."""
+    said = b""
     try:
-        return await asyncio.wait_for(reader.read(), 10)
+        while part := await asyncio.wait_for(reader.read(65_536), 10):
+            said += part
     except ConnectionResetError:
-        return b""
+        pass
+    return said
 
 
 async def test_who_sends_nothing_is_cut(offline_settings: Settings) -> None:
@@ -184,11 +187,15 @@ async def test_who_reads_nothing_is_cut(offline_settings: Settings) -> None:
         writer.transport.abort()
 
 
-async def test_slow_connections_leave_room_for_others(offline_settings: Settings) -> None:
+async def test_slow_connections_leave_room_for_others(
+    offline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Quick, "head_timeout_s", 2.0)
     async with served(offline_settings) as (connect, url):
-        slow = [await connect() for _ in range(200)]
-        for _, writer in slow:
-            writer.write(HEAD)
+        slow = []
+        for _ in range(200):
+            slow.append(await connect())
+            slow[-1][1].write(HEAD)
         async with httpx.AsyncClient(base_url=url, timeout=10) as client:
             assert (await client.get("/healthz")).status_code == 200
         answers = await asyncio.gather(*(end_of(reader) for reader, _ in slow))
@@ -212,3 +219,20 @@ async def test_more_connections_than_may_be_are_told_so_and_then_cut(
 def test_there_are_never_more_connections_than_files() -> None:
     assert connections_max(100) == 100
     assert connections_max(10**9) < 10**9
+
+
+@pytest.mark.parametrize(("part", "status"), [(b"1\r\nx\r\n", b"408"), (b"1000\r\n" + b"x" * 4096 + b"\r\n", b"413")])
+async def test_a_body_without_end_is_refused_and_cut(
+    offline_settings: Settings, monkeypatch: pytest.MonkeyPatch, part: bytes, status: bytes
+) -> None:
+    monkeypatch.setattr("gateway.guard.BodyLimit", lambda app: BodyLimit(app, 0.5))
+    async with served(offline_settings) as (connect, _):
+        reader, writer = await connect()
+        reading = asyncio.create_task(end_of(reader))
+        writer.write(b"POST /v1/user-tokens HTTP/1.1\r\nhost: gateway\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(1000):
+            if reading.done() or writer.is_closing():
+                break
+            writer.write(part)
+            await asyncio.wait({reading}, timeout=0.01)
+        assert (await reading).startswith(b"HTTP/1.1 " + status)

@@ -15,6 +15,7 @@ from starlette.types import Message
 from gateway.access import Caller
 from gateway.app import create_app
 from gateway.limits import BODY_BYTES_MAX, CALLERS_MAX, HEADERS_MAX, STRANGER_BURST, BodyLimit, RateLimit, needs_token
+from gateway.metrics import REFUSED
 from models.access import Principal, Scope
 from models.errors import Unavailable
 from models.rates import Buckets
@@ -143,7 +144,10 @@ async def test_too_many_headers_are_refused(offline_settings: Settings) -> None:
 async def test_a_token_has_its_own_number_of_requests(offline_settings: Settings) -> None:
     async with limited(offline_settings, token_requests_per_s=0.1) as client:
         assert (await client.post("/v1/echo", headers=bearer("good"))).status_code == 200
+        counted = REFUSED.labels("too_many_requests")._value
+        before = counted.get()
         refused = await client.post("/v1/echo", headers=bearer("good"))
+        assert counted.get() == before + 1
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
         assert 1 <= int(refused.headers["retry-after"]) <= 10
         assert (await client.post("/v1/echo", headers=bearer("other"))).status_code == 200

@@ -36,6 +36,9 @@ class KnownTokens:
     async def principal_of(self, token: str) -> Principal | None:
         return PRINCIPALS.get(token)
 
+    async def is_still_good(self, principal: Principal) -> bool:
+        return True
+
     async def principal_of_ticket(self, ticket: str) -> Principal | None:
         return PRINCIPALS.get(ticket.removeprefix("ticket-"))
 

@@ -24,6 +24,14 @@ from tests.unit.records import FakeRecord, request_value
 __all__ = ["funded", "pool"]
 
 
+BREAK_COMMITS = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''says the test''; END';
+CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON generations DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.prompt = 'cursed') EXECUTE FUNCTION refuse();
+"""
+"""A batch with this prompt is decided and written whole, and cannot be committed."""
+
+
 class Faltering:
     """A publisher that fails as often as it is told to."""
 
@@ -64,7 +72,7 @@ class Watch:
 
 
 async def test_a_batch_that_is_halved_around_a_broken_record_counts_each_record_once(pool: Pool, funded: None) -> None:
-    await pool.execute("ALTER TABLE generations ADD CHECK (prompt <> 'cursed')")
+    await pool.execute(BREAK_COMMITS)
     session, watch = await session_of(pool, Faltering()), Watch()
     await session.handle(records(*["fine"] * 5, "cursed", *["fine"] * 6))
     assert watch.outcomes() == {"admitted": 11, "dead": 1}

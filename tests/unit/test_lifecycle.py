@@ -7,14 +7,14 @@ import re
 import pytest
 
 from adapters.queries import load_queries
-from cli.lifecycle import PATH
+from cli.documents import FOLDER
 from models.lifecycle import ENDED, TRANSITIONS, UNFINISHED, Effect, Event, State
 from models.lifecycle_document import EFFECTS, EVENTS, STATES, document
 from models.settlement import MESSAGES
 
 
 def test_the_committed_document_is_the_table_s() -> None:
-    assert PATH.read_text(encoding="utf-8") == document(), "run `python -m cli.lifecycle`"
+    assert (FOLDER / "lifecycle.md").read_text(encoding="utf-8") == document(), "run `python -m cli.documents`"
 
 
 def test_everything_in_the_document_has_its_meaning() -> None:

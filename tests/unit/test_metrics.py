@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
 
 from adapters.exposition import PROCESSES, WeightedHistogram, exposition
-from cli.metrics import PATH
+from cli.documents import FOLDER
 from cli.metrics_document import WATCHED, Family, document, families
 from models.errors import Unavailable
 from streams.scrapes import Seldom
@@ -22,7 +22,7 @@ IDS = re.compile(r"(^|_)(id|user|request|key|offset|path|url|image)($|_)")
 
 
 def test_the_committed_document_is_that_of_the_code() -> None:
-    assert PATH.read_text(encoding="utf-8") == document(), "run `python -m cli.metrics`"
+    assert (FOLDER / "metrics.md").read_text(encoding="utf-8") == document(), "run `python -m cli.documents`"
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
