@@ -13,7 +13,11 @@ router = APIRouter()
 _document_json = cache(document_json)
 
 
-@router.get("/asyncapi.json", summary="The events on Kafka, as an AsyncAPI 3.0 document")
+@router.get(
+    "/asyncapi.json",
+    summary="The events on Kafka, as an AsyncAPI 3.0 document",
+    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
+)
 async def asyncapi(request: Request) -> Response:
     """With the partition count of this deployment."""
     partitions: int = request.app.state.partitions

@@ -65,7 +65,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
     if "application/json" in responses.get("422", {}).get("content", {}):
         codes.append("invalid")
     if "requestBody" in operation:
-        codes += ["too_large", "too_slow"]
+        codes += ["bad_request", "too_large", "too_slow"]
     if needs_token(path):
         codes.append("too_many_requests")
     for status, described in problems(*codes).items():

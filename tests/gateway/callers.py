@@ -10,6 +10,7 @@ import httpx
 from fastapi import FastAPI
 
 from gateway.app import create_app
+from gateway.signing import Signer
 from models.access import Principal, Scope
 from streams.settings import Settings
 
@@ -20,7 +21,10 @@ BEN = {"authorization": "Bearer ben"}
 
 
 class FixedTokens:
-    """Knows a token for each scope, and users' own: their names."""
+    """Knows a token for each scope, and users' own: their names. Signs what the gateway's own book would."""
+
+    def __init__(self, signer: Signer) -> None:
+        self.signer = signer
 
     async def principal_of(self, token: str) -> Principal | None:
         if token == "nobody":
@@ -39,7 +43,7 @@ class FixedTokens:
 def app_of(settings: Settings, **state: Any) -> FastAPI:
     """The application with these tokens, and whatever else its state shall hold."""
     app = create_app(settings)
-    app.state.tokens = FixedTokens()
+    app.state.tokens = FixedTokens(app.state.tokens.signer)
     for name, value in state.items():
         setattr(app.state, name, value)
     return app
