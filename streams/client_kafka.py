@@ -10,6 +10,7 @@ Fails:      while Kafka is away calls wait until their timeout, then raise Pendi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -33,6 +34,8 @@ from streams.producer import Producer
 from streams.reading import Reader
 from streams.settings import Settings
 
+log = logging.getLogger("darkroom")
+
 ENDINGS = (COMPLETED, FAILED)
 ENDINGS_MAX = 20_000
 LOOKING_BACK_MAX = 4
@@ -45,7 +48,8 @@ class OverKafka:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._hub = EventHub(settings)
+        # The program is somebody else's: what is not raised goes to its own logging, never to its output.
+        self._hub = EventHub(settings, lambda error: log.warning("%s", error))
         self._followers = Followers(settings, self._hub)
         self._producer = Producer(settings, client_id="darkroom-client")
         self._reading: asyncio.Task[None] | None = None

@@ -38,7 +38,9 @@ Listener = Callable[[FollowedEvent], None]
 class EventHub:
     """The reader. `run` reads until it is cancelled; everything else answers from what has been read."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_trouble: Callable[[DarkroomError], None] | None = None) -> None:
+        """`on_trouble` is told why events cannot be read; by default it is logged."""
+        self._on_trouble = on_trouble or _log_trouble
         self.log = EventLog()
         self.partitions = 0
         self._settings = settings
@@ -67,7 +69,7 @@ class EventHub:
             try:
                 await self._read()
             except DarkroomError as error:
-                log.warning("events cannot be read", why=str(error))
+                self._on_trouble(error)
             await asyncio.sleep(RETRY_S)
 
     async def _read(self) -> None:
@@ -150,3 +152,7 @@ class EventHub:
         """The body of a request's latest refusal with its `type`, if it is among the latest of all."""
         event = self.log.rejection(user_id, request_id)
         return None if event is None else {"type": event.topic, **event.body}
+
+
+def _log_trouble(error: DarkroomError) -> None:
+    log.warning("events cannot be read", why=str(error))
