@@ -45,6 +45,13 @@ class Client:
     ended: str = ""
     took_s: list[float] = field(default_factory=list)
 
+    def take(self, sequence: int, took_s: float) -> None:
+        """An event has come: its number should be the one after the last."""
+        self.took_s.append(took_s)
+        self.gaps += max(0, sequence - self.last - 1)
+        self.repeats += sequence <= self.last
+        self.last = max(self.last, sequence)
+
 
 _decode = msgspec.json.Decoder(_Event).decode
 
@@ -68,10 +75,7 @@ async def follow(client: Client, host: str, port: int, token: str, opened: async
                 client.ended = "bye"
             elif line.startswith(b"data: ") and not client.ended:
                 data = _decode(line[6:]).data
-                client.took_s.append(time.time() - data.sent_at_s)
-                client.gaps += max(0, data.sequence - client.last - 1)
-                client.repeats += data.sequence <= client.last
-                client.last = data.sequence
+                client.take(data.sequence, time.time() - data.sent_at_s)
         client.ended = client.ended or "closed"
     finally:
         opened.set()
