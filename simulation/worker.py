@@ -117,7 +117,10 @@ class Worker:
                     if unseen is not None:
                         unseen.start()
             if not fetched:
-                await self.broker.appended(0.1 if self._is_moving() else 0.5)
+                await self.broker.appended(self._topics_here(), 0.1 if self._is_moving() else 1.0)
+
+    def _topics_here(self) -> list[str]:
+        return list(dict.fromkeys(tp.topic for tp in self.lanes.here))
 
     def _is_moving(self) -> bool:
         return not self.lanes.ready()
@@ -148,7 +151,7 @@ class Worker:
                     self._policies.apply(record.key, record.value, (record.timestamp, number, record.offset))
                     self._limits_read[number] += 1
             self._knows_limits = True
-            await self.broker.appended(5.0)
+            await self.broker.appended([LIMITS], 10.0)
 
     def _note(self, error: BaseException) -> None:
         if self.failure is None and not isinstance(error, Fenced):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError
@@ -42,7 +42,7 @@ class Broker:
         """What goes wrong with the next sends, one each: `all` arrives or `none`, or `some`, without an ack."""
         self.on_append: Callable[[Kept], None] = lambda record: None
         self._logs: dict[tuple[str, int], list[Kept]] = {}
-        self._watchers: list[asyncio.Future[None]] = []
+        self._watchers: dict[str, list[asyncio.Future[None]]] = {}
 
     def log(self, topic: str, partition: int) -> list[Kept]:
         """The partition's records, by offset."""
@@ -70,17 +70,26 @@ class Broker:
         record = Kept(topic, partition, len(log), timestamp, key, value, tuple(headers), now_s)
         log.append(record)
         self.on_append(record)
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
+        for watcher in self._watchers.pop(topic, ()):
+            _wake(watcher)
         return record
 
-    async def appended(self, timeout_s: float) -> None:
-        """Wait until something is appended anywhere, or for that long."""
-        watcher = asyncio.get_running_loop().create_future()
-        self._watchers.append(watcher)
-        await asyncio.wait([watcher], timeout=timeout_s)
+    async def appended(self, topics: Iterable[str], timeout_s: float) -> None:
+        """Wait until something is appended to one of these topics, or for that long."""
+        loop = asyncio.get_running_loop()
+        watcher: asyncio.Future[None] = loop.create_future()
+        for topic in topics:
+            self._watchers.setdefault(topic, []).append(watcher)
+        timer = loop.call_later(timeout_s, _wake, watcher)
+        try:
+            await watcher
+        finally:
+            timer.cancel()
+
+
+def _wake(watcher: asyncio.Future[None]) -> None:
+    if not watcher.done():
+        watcher.set_result(None)
 
 
 class _Metadata(NamedTuple):
