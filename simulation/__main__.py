@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="one seed")
     parser.add_argument("--seeds", metavar="A..B", default="0..999", help="from A to B, both included")
     parser.add_argument("--keep", metavar="N,N,...", help="with --seed: only these items of its plan")
-    parser.add_argument("--path", choices=["admission"], default="admission")
+    parser.add_argument("--path", choices=["admission", "fulfilment", "both"], default="both")
     parser.add_argument("--shrink-s", type=float, default=60.0, help="how long to look for a shorter history")
     given = parser.parse_args(arguments)
     paths = [False, True] if given.path == "both" else [given.path == "fulfilment"]

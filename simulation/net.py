@@ -19,6 +19,8 @@ class Process:
         self.name = name
         self.dice = dice
         self.dead = False
+        self.closed = False
+        """The run is over: whatever is still under way ends at once."""
         self.slowness_s = 0.004
         self.traps: list[tuple[int, Callable[[], None]]] = []
         """What springs within a transaction, after so many more of its statements."""
@@ -57,11 +59,14 @@ class Process:
 
     async def hop(self) -> None:
         """One way between the process and a server."""
-        await asyncio.sleep(self.dice.random() * self.slowness_s)
+        if not self.closed:
+            await asyncio.sleep(self.dice.random() * self.slowness_s)
         await self.settle()
 
     async def settle(self) -> None:
         """Stay here while paused, for ever if dead."""
+        if self.closed:
+            raise asyncio.CancelledError
         while self._thaw is not None and not self.dead:
             await self._thaw.wait()
         if self.dead:

@@ -56,7 +56,7 @@ def make_plan(seed: int, *, fulfilment: bool = False) -> Plan:
         *_requests(dice, users, fulfilment=fulfilment),
         *_junk(dice, users),
         *_limits_later(dice),
-        *(_cancels(dice, users) if fulfilment else ()),
+        *([*_cancels(dice, users), _provider(dice)] if fulfilment else ()),
         *_faults(dice, fulfilment=fulfilment),
     ]
     return Plan(seed, sorted(items, key=lambda item: item.at_s), fulfilment)
@@ -139,6 +139,18 @@ def _cancels(dice: random.Random, users: list[str]) -> list[Item]:
         Item(_moment(dice), "cancel", {"user_id": dice.choice(users), "request_id": f"r{dice.randrange(20)}"})
         for _ in range(dice.randint(0, 5))
     ]
+
+
+TROUBLES = (
+    *("busy", "throttled", "refused", "late", "not_sent", "answer_lost", "failed", "empty", "never", "lost"),
+    *("webhook_lost", "webhook_twice", "webhook_late", "download"),
+)
+
+
+def _provider(dice: random.Random) -> Item:
+    """How often what goes wrong there in this run."""
+    rates = {name: dice.choice([0.05, 0.2, 0.4]) for name in TROUBLES if dice.random() < 0.4}
+    return Item(0.0, "provider", rates)
 
 
 def _faults(dice: random.Random, *, fulfilment: bool) -> list[Item]:

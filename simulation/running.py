@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 import structlog
 
-import simulation.statements.admission  # noqa: F401  registers what the queries do
+import simulation.statements.admission
+import simulation.statements.fulfilment
+import simulation.statements.leases
+import simulation.statements.work  # noqa: F401  each registers what its queries do
 from simulation.loop import Stalled, run_virtually
 from simulation.oracle.judge import judge
 from simulation.plan import Plan

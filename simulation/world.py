@@ -8,13 +8,22 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from agents.admit import AdmitStep
+from agents.cancel import CancelStep
+from agents.gallery import GalleryStep
+from agents.generate import GenerateStep
 from agents.grants import GrantsStep
+from agents.settle import SettleStep
 from models.operations import POLICIES
 from models.topics import CANCEL_REQUESTED, GRANTED, LIMITS, REQUESTED
+from services.runner import run_service
 from simulation.fakes.kafka import BASE_MS, Broker
+from simulation.fakes.provider import ProviderState
+from simulation.fakes.publisher import SimulatedPublisher
 from simulation.fakes.tables import Store
-from simulation.monitor import Monitor
+from simulation.monitor import ENDED, Monitor
+from simulation.net import Process
 from simulation.plan import LENGTH_S, PARTITIONS, WORKERS, Item, Plan, value_of
+from simulation.services import Gateway, services_of, virtual_services
 from simulation.worker import Worker
 from streams.delivery import Step
 from streams.lanes import TopicPartition
@@ -33,15 +42,30 @@ class World:
         self.broker = Broker(PARTITIONS, self.dice)
         self.store = Store()
         self.monitor = Monitor(self.broker, self.store)
+        self.objects: set[str] = set()
+        self._processes = [Process("gateway", self.dice)]
+        gateway = Gateway(SimulatedPublisher(self.broker, self._processes[0]))
+        self.provider = ProviderState(self.dice, gateway.deliver)
         self.workers: list[Worker] = []
         self.problems: list[str] = []
         self._gone: set[int] = set()
         self._lives = 0
+        # The tasks of the dead wait for ever; collected as garbage they would run their `finally`.
+        self._graveyard: list[Worker] = []
         self._rebalancing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Play the plan, heal everything, wait until nothing is left to do."""
+        with virtual_services(self.dice):
+            try:
+                await self._run()
+            finally:
+                for process in self._processes:
+                    process.closed = True
+                    process.resume()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         for item in self.plan.items:
             if item.kind == "limit" and item.at_s == 0.0:
@@ -75,12 +99,20 @@ class World:
 
     def steps(self, partitions: int, policies_now: Callable[[], Mapping[str, Any]]) -> Sequence[Step]:
         """The agents of each worker."""
-        return [AdmitStep(partitions, policies_now), GrantsStep(partitions)]
+        admission: list[Step] = [AdmitStep(partitions, policies_now), GrantsStep(partitions)]
+        if not self.plan.fulfilment:
+            return admission
+        return [*admission, GenerateStep(), SettleStep(), GalleryStep("https://images/"), CancelStep(partitions)]
 
     def _new_worker(self) -> Worker:
         self._lives += 1
         worker = Worker(f"worker-{self._lives}", self.broker, self.store, self.steps, self.dice)
+        self._processes.append(worker.process)
+        self._graveyard.append(worker)
         worker.start()
+        if self.plan.fulfilment:
+            for service in services_of(worker, self.provider, self.objects):
+                worker.begin(run_service(service, asyncio.Event()))
         return worker
 
     def _spawn(self, work: Any) -> None:
@@ -173,6 +205,9 @@ class World:
         await asyncio.sleep(for_s)
         self.broker.is_away = False
 
+    def _do_provider(self, **rates: float) -> None:
+        self.provider.rates = dict(rates)
+
     def _do_lost_commit(self, *, done: bool) -> None:
         self.store.lost_commits.append(done)
 
@@ -201,6 +236,7 @@ class World:
         self.store.is_away = self.broker.is_away = False
         self.store.lost_commits.clear()
         self.broker.losses.clear()
+        self.provider.rates.clear()
         for worker in self.workers:
             worker.process.traps.clear()
         while self._tasks:
@@ -223,4 +259,10 @@ class World:
                 self.problems.append(f"{worker.process.name} stopped: {worker.failure!r}")
 
     def _is_at_rest(self) -> bool:
-        return all(worker.is_idle() for worker in self.workers)
+        if not all(worker.is_idle() for worker in self.workers):
+            return False
+        if not self.plan.fulfilment:
+            return True
+        return not self.store.tables["stray_runs"] and all(
+            row["state"] in ENDED for row in self.store.rows("generations")
+        )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from simulation.oracle.admission import Admissions
 from simulation.oracle.events import Announced
+from simulation.oracle.fulfilment import Endings
 from simulation.oracle.limits import LAG_S, LimitHistory
 from simulation.oracle.money import Money
+from simulation.services import DEADLINE_S
 from simulation.world import World
 
 
@@ -15,12 +17,17 @@ def judge(world: World) -> list[str]:
     announced = Announced(broker)
     money = Money(broker, store, announced)
     admissions = Admissions(broker, store, announced, money, LimitHistory(broker, _lag_s(world)))
+    endings: list[str] = []
+    if world.plan.fulfilment:
+        given = (broker, store, world.provider, world.objects, announced, money, admissions, DEADLINE_S)
+        endings = Endings(*given).problems
     return [
         *world.problems,
         *world.monitor.problems,
         *announced.problems,
         *money.problems,
         *admissions.problems,
+        *endings,
     ]
 
 

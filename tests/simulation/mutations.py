@@ -9,16 +9,24 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 import agents.admit
 import agents.grants
 import models.admission
 import models.answers
+import models.gallery
 import models.grants
+import models.lifecycle
+import models.provider_work
+import models.settlement
+import services.keeper
+import services.reconciler
 import streams.delivery
 from models.admission import Admission, PartitionState, Repeated
 from models.errors import Unavailable
+from models.lifecycle import Event, State
 from models.outputs import EventStamp
 from models.windows import WindowLog
 from streams.delivery import DeliverySession
@@ -197,6 +205,81 @@ def book_what_is_taken_for_another(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(models.grants, "decide", decide_kindly)
 
 
+def give_back_too_much(patch: pytest.MonkeyPatch) -> None:
+    refund = models.settlement.refund
+    patch.setattr(models.settlement, "refund", lambda row, amount, *rest: refund(row, amount * 2, *rest))
+
+
+def give_nothing_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(models.settlement, "refund_all", lambda *given: None)
+
+
+def give_back_again_when_told_again(patch: pytest.MonkeyPatch) -> None:
+    def refund_all(generation: Any, accounts: Any, effects: Any) -> Any:
+        reference = f"{generation.user_id}/{generation.request_id}/again/{generation.refunded}"
+        return models.settlement.refund(generation, generation.cost, reference, accounts, effects)
+
+    transitions = dict(models.lifecycle.TRANSITIONS)
+    for event in (Event.PROVIDER_FAILED, Event.CANCELED, Event.EXPIRED):
+        transitions[State.FAILED, event] = transitions[State.RUNNING, event]
+    patch.setattr(models.lifecycle, "TRANSITIONS", transitions)
+    patch.setattr(models.settlement, "refund_all", refund_all)
+
+
+def keep_the_credits_of_missing_pictures(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(models.gallery, "_refund_missing", lambda *given: [])
+
+
+def believe_whatever_run_speaks(patch: pytest.MonkeyPatch) -> None:
+    decide = models.settlement._decide_one
+
+    def believe(fact: Any, facts: Any, effects: Any) -> Any:
+        row = facts.generations.get((getattr(fact, "user_id", ""), getattr(fact, "request_id", "")))
+        if row is not None and row.prediction_id and fact.prediction_id:
+            fact = msgspec.structs.replace(fact, prediction_id=row.prediction_id)
+        return decide(fact, facts, effects)
+
+    patch.setattr(models.settlement, "_decide_one", believe)
+
+
+def never_give_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(services.reconciler.Reconciler, "_is_late", lambda self, work: False)
+
+
+def never_ask_the_provider(patch: pytest.MonkeyPatch) -> None:
+    async def claim_overdue(*given: Any, **more: Any) -> list[Any]:
+        return []
+
+    patch.setattr(services.reconciler, "claim_overdue", claim_overdue)
+
+
+def give_users_a_wrong_model(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(models.settlement, "version_trained", lambda body: "maker/other:1")
+
+
+def store_pictures_of_missing_outputs(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(services.keeper, "outputs_expected", lambda operation, options: 1)
+
+
+def end_what_was_never_asked_to_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        models.provider_work, "given_up", lambda work: models.provider_work.updated(work, {}, "deadline", "canceled")
+    )
+    patch.setattr(services.reconciler, "given_up", models.provider_work.given_up)
+
+
+FULFILMENT: list[Break] = [
+    give_back_too_much,
+    give_nothing_back,
+    give_back_again_when_told_again,
+    keep_the_credits_of_missing_pictures,
+    believe_whatever_run_speaks,
+    never_give_up,
+    never_ask_the_provider,
+    give_users_a_wrong_model,
+    store_pictures_of_missing_outputs,
+    end_what_was_never_asked_to_end,
+]
 ADMISSION: list[Break] = [
     skip_the_fence,
     look_at_the_fence_without_locking_it,
