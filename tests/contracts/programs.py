@@ -44,12 +44,12 @@ def play(function: Play) -> Play:
 
 
 def _identities(dice: random.Random) -> list[tuple[str, str]]:
-    return [(dice.choice(USERS), f"r{dice.randrange(6)}") for _ in range(dice.randint(0, 4))]
+    return [(dice.choice(USERS), f"r{dice.randrange(6)}") for _ in range(dice.randint(0, 8))]
 
 
 def _work(dice: random.Random) -> Work:
     user_id, request_id = dice.choice(USERS), f"r{dice.randrange(6)}"
-    attempt = dice.randint(0, 2)
+    attempt = dice.choice([1, 1, 1, 2])
     return Work(user_id, request_id, "maya.image", f"p{dice.randrange(3)}", Options(), Model(""), attempt=attempt)
 
 
@@ -131,8 +131,8 @@ async def settles(pool: Pool, dice: random.Random) -> Any:
     async with transaction(pool) as held:
         rows = await generations.lock_generations(held, _identities(dice))
         for row in rows.values():
-            row.state = dice.choice([*State])
-            row.prediction_id = dice.choice([row.prediction_id, f"run{dice.randrange(4)}"])
+            row.state = dice.choice([State.SUBMITTING, State.RUNNING, State.STORING, *State])
+            row.prediction_id = dice.choice([row.prediction_id, row.prediction_id, None, f"run{dice.randrange(4)}"])
             row.output_urls = dice.choice([None, ["https://x/1"]])
             row.refunded = dice.randint(0, row.cost) if row.state in ENDED else row.refunded
             row.reason = dice.choice([None, "expired"])
@@ -161,8 +161,8 @@ async def trains_and_strays(pool: Pool, dice: random.Random) -> Any:
     async with transaction(pool) as held:
         await user_models.write_user_models(held, [model])
         await strays.write_strays(held, [StrayRun(f"run{dice.randrange(4)}", "predictions", "a", "r1")])
-    claimed = await strays.claim_strays(pool, wanted=2, look_after_s=LONG_S)
-    for one in claimed[:1]:
+    claimed = await strays.claim_strays(pool, wanted=9, look_after_s=LONG_S)
+    for one in sorted(claimed, key=lambda one: one.prediction_id)[:1]:
         await strays.forget_stray(pool, one)
     return sorted(one.prediction_id for one in claimed)
 
@@ -215,7 +215,8 @@ def _told(one: Work) -> tuple[Any, ...]:
 @play
 async def keeps(pool: Pool, dice: random.Random) -> Any:
     async with transaction(pool) as held:
-        found = await work.claim_storing(held, wanted=500, lease_s=dice.choice([0.0, LONG_S]))
+        leased = await work.claim_storing(held, wanted=500, lease_s=dice.choice([0.0, LONG_S]))
+    found = sorted(leased, key=lambda one: (one.user_id, one.request_id))
     for one in found:
         if dice.random() < 0.5:
             await work.put_off_storing(pool, one, delay_s=dice.choice([0.0, LONG_S]))
@@ -227,8 +228,12 @@ async def play_program(pool: Pool, seed: int, length: int) -> list[Any]:
     """What each step of the program gave, and what the rows are like in the end."""
     dice = random.Random(seed)
     given: list[Any] = []
+    await _begin(pool, dice)
     for _ in range(length):
-        chosen, step = dice.choice(PLAYS), random.Random(dice.random())
+        chosen, step = (
+            dice.choice([*PLAYS, dispatches, hears_of_runs, looks_after_runs, keeps]),
+            random.Random(dice.random()),
+        )
         try:
             result = await chosen(pool, step)
         except (asyncpg.PostgresError, Unavailable) as error:
@@ -238,6 +243,21 @@ async def play_program(pool: Pool, seed: int, length: int) -> list[Any]:
     async with connection(pool) as held:
         given.append(await rows_of(held))
     return given
+
+
+async def _begin(pool: Pool, dice: random.Random) -> None:
+    """Users with credits, and requests of theirs."""
+    effects = admission.Effects()
+    async with transaction(pool) as held:
+        await books.make_accounts(held, USERS)
+        accounts = await books.lock_accounts(held, USERS)
+        entries = [account.move(200, "bonus", f"first-{user}") for user, account in accounts.items()]
+        await books.write_entries(held, entries, list(accounts.values()))
+        for user in USERS:
+            for number in range(4):
+                _admit(dice, effects, accounts[user], f"r{number}")
+        await books.write_admissions(held, effects, 0)
+        await generations.queue_generations(held, [(user, f"r{number}") for user in USERS for number in range(3)])
 
 
 async def rows_of(held: Connection) -> Any:
