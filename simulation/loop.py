@@ -9,7 +9,8 @@ import asyncio
 import heapq
 from asyncio import base_events
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,25 +31,34 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._steps = 0
         self._clock_resolution = 1e-9
         self._ready: deque[asyncio.Handle]
-        self._scheduled: list[asyncio.TimerHandle]
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers_set = 0
         self.set_exception_handler(lambda loop, context: None)
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._now_s
 
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Timers at the same moment come in the order in which they were set."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timers_set += 1
+        heapq.heappush(self._timers, (when, self._timers_set, timer))
+        return timer
+
     def _run_once(self) -> None:
-        scheduled, ready = self._scheduled, self._ready
-        while scheduled and scheduled[0]._cancelled:
-            _pop(scheduled)
+        timers, ready = self._timers, self._ready
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if not ready:
-            if not scheduled:
+            if not timers:
                 raise Stalled("nothing is ready and no timer runs")
-            self._now_s = max(self._now_s, scheduled[0].when())
-        while scheduled and (scheduled[0].when() <= self._now_s or scheduled[0]._cancelled):
-            timer = _pop(scheduled)
-            if not timer._cancelled:
-                ready.append(timer)
+            self._now_s = max(self._now_s, timers[0][0])
+        now_s = self._now_s
+        while timers and timers[0][0] <= now_s:
+            ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:
@@ -65,12 +75,6 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         pass
-
-
-def _pop(scheduled: list[asyncio.TimerHandle]) -> asyncio.TimerHandle:
-    timer = heapq.heappop(scheduled)
-    timer._scheduled = False  # type: ignore[attr-defined]
-    return timer
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:

@@ -29,7 +29,7 @@ from simulation.worker import Worker
 from streams.facts import FactPublisher
 
 DEADLINE_S = 40.0
-IDLE_S = 1.0
+IDLE_S = 2.5
 MODELS = Models("maker/pictures", "maker/videos", "maker/trainer:1")
 
 
