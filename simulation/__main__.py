@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import time
 
@@ -32,10 +33,13 @@ def main(arguments: list[str]) -> int:
                 if given.keep is not None:
                     kept = [int(place) for place in given.keep.split(",")]
                     plan = plan._replace(items=[plan.items[place] for place in kept])
-                _, problems = run_plan(plan)
+                world, problems = run_plan(plan)
                 if problems:
                     tell(plan, problems, given.shrink_s if given.keep is None else 0.0)
                     return 1
+                if given.seed is not None:
+                    digest = hashlib.sha256("\n".join(world.history()).encode()).hexdigest()[:16]
+                    print(f"{len(world.history())} records on the topics, digest {digest}")
             if number % 1000 == 0:
                 print(f"{number} seeds as they must be, {time.monotonic() - began:.0f} s", flush=True)
     print(f"{len(seeds)} seeds as they must be, {time.monotonic() - began:.0f} s")

@@ -20,7 +20,7 @@ class FakePool:
     def __init__(self, store: Store, process: Process) -> None:
         self.store = store
         self.process = process
-        self._used: set[FakeConnection] = set()
+        self._used: dict[FakeConnection, None] = {}
 
     @asynccontextmanager
     async def acquire(self, *, timeout: float | None = None) -> AsyncIterator[FakeConnection]:  # noqa: ASYNC109
@@ -30,11 +30,11 @@ class FakePool:
             await self.process.hop()
             raise ConnectionRefusedError("the server is away")
         connection = FakeConnection(self)
-        self._used.add(connection)
+        self._used[connection] = None
         try:
             yield connection
         finally:
-            self._used.discard(connection)
+            del self._used[connection]
 
     def cut(self) -> None:
         """The process has died: the server ends what it had open."""

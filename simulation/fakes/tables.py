@@ -41,7 +41,8 @@ class Store:
         self.is_away = False
         self.lost_commits: list[bool] = []
         """The next commits whose answer is lost, one each: whether it was done all the same."""
-        self.open: set[Transaction] = set()
+        self.open: dict[Transaction, None] = {}
+        """In the order of their beginning: a set's order would differ from run to run."""
         self._holders: dict[Place, Transaction] = {}
         self._queues: dict[Place, deque[tuple[Transaction, asyncio.Future[None]]]] = {}
 
@@ -94,7 +95,7 @@ class Transaction:
         self.now_s = BASE_MS / 1000 + asyncio.get_running_loop().time()
         self._written: dict[Place, Row | None] = {}
         self._waiting: asyncio.Future[None] | None = None
-        store.open.add(self)
+        store.open[self] = None
 
     @property
     def is_open(self) -> bool:
@@ -220,7 +221,7 @@ class Transaction:
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
     def _end(self) -> None:
-        self.store.open.discard(self)
+        self.store.open.pop(self, None)
         for place in self.held:
             self.store.release(place)
         self.held.clear()

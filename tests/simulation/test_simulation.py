@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -50,6 +53,22 @@ def test_a_seed_has_one_history(fulfilment: bool) -> None:
         first, again = (run_plan(make_plan(7, fulfilment=fulfilment))[0].history() for _ in range(2))
     assert first == again
     assert len(first) > 20
+
+
+def test_another_process_has_the_same_history() -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-m", "simulation", "--seed", "11"],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout.splitlines()[:-1]
+        for hash_seed in ("1", "2")
+    ]
+    assert said[0] == said[1]
+    assert "digest" in said[0][0]
 
 
 def test_a_failing_plan_is_made_as_short_as_it_can_be() -> None:
