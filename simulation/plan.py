@@ -56,7 +56,7 @@ def make_plan(seed: int, *, fulfilment: bool = False) -> Plan:
         *_requests(dice, users, fulfilment=fulfilment),
         *_junk(dice, users),
         *_limits_later(dice),
-        *([*_cancels(dice, users), _provider(dice)] if fulfilment else ()),
+        *([*_cancels(dice, users), *_reads(dice, users), _provider(dice)] if fulfilment else ()),
         *_faults(dice, fulfilment=fulfilment),
     ]
     return Plan(seed, sorted(items, key=lambda item: item.at_s), fulfilment)
@@ -139,6 +139,14 @@ def _cancels(dice: random.Random, users: list[str]) -> list[Item]:
         Item(_moment(dice), "cancel", {"user_id": dice.choice(users), "request_id": f"r{dice.randrange(20)}"})
         for _ in range(dice.randint(0, 5))
     ]
+
+
+def _reads(dice: random.Random, users: list[str]) -> list[Item]:
+    """Balances that dashboards ask for, and what befalls the cache."""
+    items = [Item(_moment(dice), "read", {"user_id": dice.choice(users)}) for _ in range(dice.randint(0, 12))]
+    items += [Item(_moment(dice), "redis_flush", {}) for _ in range(dice.choice([0, 0, 1, 2]))]
+    away = [Item(_moment(dice), "redis_away", {"for_s": round(dice.random() * 3, 3)})]
+    return items + (away if dice.random() < 0.3 else [])
 
 
 TROUBLES = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -13,6 +12,8 @@ from unittest import mock
 
 import msgspec
 
+import agents.cache
+from adapters import credit_cache, credit_fills, credit_reads
 from gateway.webhooks import fact_in
 from models.errors import Unavailable
 from models.facts import StoredImage
@@ -24,6 +25,7 @@ from services.dispatcher import Dispatcher
 from services.keeper import Keeper
 from services.reconciler import Reconciler
 from services.runner import Service
+from simulation.fakes.kafka import BASE_MS
 from simulation.fakes.provider import CALL_TIMEOUT_S, FakeProvider, ProviderState
 from simulation.worker import Worker
 from streams.facts import FactPublisher
@@ -34,9 +36,12 @@ MODELS = Models("maker/pictures", "maker/videos", "maker/trainer:1")
 
 
 class VirtualTime:
-    """`time`, but monotonic() is the running loop's."""
+    """`time`, as the running loop tells it."""
 
-    time = staticmethod(time.time)
+    @staticmethod
+    def time() -> float:
+        """Virtual seconds since the epoch."""
+        return BASE_MS / 1000 + asyncio.get_running_loop().time()
 
     @staticmethod
     def monotonic() -> float:
@@ -49,7 +54,7 @@ def virtual_services(dice: random.Random) -> Iterator[None]:
     """Within it services take time from the loop and chance from the seed."""
     changes: list[tuple[Any, str, Any]] = [
         (module, name, value)
-        for module in (dispatcher, keeper, reconciler)
+        for module in (dispatcher, keeper, reconciler, credit_cache, credit_fills, credit_reads, agents.cache)
         for name, value in (("time", VirtualTime), ("random", dice))
         if hasattr(module, name)
     ]

@@ -7,16 +7,20 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from adapters.credit_fills import balances_from
+from agents.cache import CacheProjector
 from models.errors import Fenced, Unavailable
 from models.limits import Policies
 from models.topics import LIMITS
 from simulation.fakes.kafka import Broker
 from simulation.fakes.postgres import FakePool
 from simulation.fakes.publisher import SimulatedPublisher
+from simulation.fakes.redis import FakeCreditCache, Keyspace
 from simulation.fakes.tables import Store
 from simulation.net import Process
 from streams.delivery import Delivery, Step
 from streams.lanes import Lanes, TopicPartition
+from streams.projection import Projection
 
 RECORDS_MAX = 6
 FETCHED_MAX = 5
@@ -48,6 +52,12 @@ class Worker:
             self.lanes.add(step.topic, Delivery(step, self.pool, self.publisher))  # type: ignore[arg-type]
         self.lanes.attach(self)
 
+    def project(self, keyspace: Keyspace) -> None:
+        """Bring the cache up to every balance change, beside the steps."""
+        self.cache = FakeCreditCache(keyspace, self.process)
+        projector = CacheProjector(self.cache, balances_from(self.pool))  # type: ignore[arg-type]
+        self.lanes.add(projector.topic, Projection(projector, self.publisher))
+
     def policies_now(self) -> Policies:
         """The limits that this worker knows of. Raises Unavailable: it has not read them yet."""
         if not self._knows_limits:
@@ -74,12 +84,14 @@ class Worker:
         """What a rebalance gives this worker. Reading begins somewhere: the seek will mend it."""
         partitions = list(partitions)
         for tp in partitions:
-            self._positions[tp] = self.process.dice.randint(0, len(self.broker.log(*tp)))
+            is_committed = tp.topic == CacheProjector.topic
+            end = self.broker.committed.get(tp, 0) if is_committed else len(self.broker.log(*tp))
+            self._positions[tp] = end if is_committed else self.process.dice.randint(0, end)
         self.lanes.assign(partitions)
 
     async def revoke(self) -> None:
         """Leave everything in good order."""
-        await self.lanes.revoke(list(self.lanes.here), GRACE_S)
+        self.broker.committed.update(await self.lanes.revoke(list(self.lanes.here), GRACE_S))
 
     def is_idle(self) -> bool:
         """Whether all that has come is handled."""

@@ -7,18 +7,24 @@ import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from adapters.credit_fills import balances_from
+from adapters.credit_reads import CreditReads
 from agents.admit import AdmitStep
 from agents.cancel import CancelStep
 from agents.gallery import GalleryStep
 from agents.generate import GenerateStep
 from agents.grants import GrantsStep
 from agents.settle import SettleStep
+from models.caching import CreditReading
+from models.errors import Unavailable
 from models.operations import POLICIES
 from models.topics import CANCEL_REQUESTED, GRANTED, LIMITS, REQUESTED
 from services.runner import run_service
 from simulation.fakes.kafka import BASE_MS, Broker
+from simulation.fakes.postgres import FakePool
 from simulation.fakes.provider import ProviderState
 from simulation.fakes.publisher import SimulatedPublisher
+from simulation.fakes.redis import Entry, FakeCreditCache, Keyspace
 from simulation.fakes.tables import Store
 from simulation.monitor import ENDED, Monitor
 from simulation.net import Process
@@ -43,6 +49,9 @@ class World:
         self.store = Store()
         self.monitor = Monitor(self.broker, self.store)
         self.objects: set[str] = set()
+        self.keyspace = Keyspace()
+        self.readings: list[CreditReading] = []
+        self.held_at_rest: dict[str, Entry] = {}
         self._processes = [Process("gateway", self.dice)]
         gateway = Gateway(SimulatedPublisher(self.broker, self._processes[0]))
         self.provider = ProviderState(self.dice, gateway.deliver)
@@ -111,6 +120,7 @@ class World:
         self._graveyard.append(worker)
         worker.start()
         if self.plan.fulfilment:
+            worker.project(self.keyspace)
             for service in services_of(worker, self.provider, self.objects):
                 worker.begin(run_service(service, asyncio.Event()))
         return worker
@@ -208,6 +218,25 @@ class World:
     def _do_provider(self, **rates: float) -> None:
         self.provider.rates = dict(rates)
 
+    async def _do_redis_away(self, *, for_s: float) -> None:
+        self.keyspace.is_away = True
+        await asyncio.sleep(for_s)
+        self.keyspace.is_away = False
+
+    def _do_redis_flush(self) -> None:
+        self.keyspace.flush()
+
+    async def _do_read(self, *, user_id: str) -> None:
+        """A dashboard asks for a balance, in a process of its own."""
+        pool = FakePool(self.store, self._processes[0])
+        cache = FakeCreditCache(self.keyspace, self._processes[0])
+        reads = CreditReads(cache, balances_from(pool))  # type: ignore[arg-type]
+        try:
+            reading = await reads.read(user_id)
+        except Unavailable:
+            return
+        self.readings.append(reading)
+
     def _do_lost_commit(self, *, done: bool) -> None:
         self.store.lost_commits.append(done)
 
@@ -233,7 +262,7 @@ class World:
                 members[number].assign(partitions)
 
     async def _heal(self) -> None:
-        self.store.is_away = self.broker.is_away = False
+        self.store.is_away = self.broker.is_away = self.keyspace.is_away = False
         self.store.lost_commits.clear()
         self.broker.losses.clear()
         self.provider.rates.clear()
@@ -254,6 +283,10 @@ class World:
             await asyncio.sleep(0.5)
         else:
             self.problems.append(f"not at rest {REST_S:.0f} s after the last fault")
+        for row in self.store.rows("accounts"):
+            held = self.keyspace.held(f"credits:{row['user_id']}")
+            if held is not None:
+                self.held_at_rest[row["user_id"]] = held
         for worker in self.workers:
             if worker.failure is not None:
                 self.problems.append(f"{worker.process.name} stopped: {worker.failure!r}")

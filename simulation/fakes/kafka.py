@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutErr
 
 from models.outputs import Header
 from simulation.net import Process
+from streams.lanes import TopicPartition
 from streams.partitioning import partition_of
 
 BASE_MS = 1_750_000_000_000
@@ -40,6 +41,8 @@ class Broker:
         self.skew_ms: dict[int, int] = {}
         self.losses: list[str] = []
         """What goes wrong with the next sends, one each: `all` arrives or `none`, or `some`, without an ack."""
+        self.committed: dict[TopicPartition, int] = {}
+        """What a consumer group has committed, by topic and partition."""
         self.on_append: Callable[[Kept], None] = lambda record: None
         self._logs: dict[tuple[str, int], list[Kept]] = {}
         self._watchers: dict[str, list[asyncio.Future[None]]] = {}

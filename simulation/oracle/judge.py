@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulation.oracle.admission import Admissions
+from simulation.oracle.cache import cache_problems
 from simulation.oracle.events import Announced
 from simulation.oracle.fulfilment import Endings
 from simulation.oracle.limits import LAG_S, LimitHistory
@@ -20,7 +21,7 @@ def judge(world: World) -> list[str]:
     endings: list[str] = []
     if world.plan.fulfilment:
         given = (broker, store, world.provider, world.objects, announced, money, admissions, DEADLINE_S)
-        endings = Endings(*given).problems
+        endings = [*Endings(*given).problems, *cache_problems(world, money)]
     return [
         *world.problems,
         *world.monitor.problems,

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
+import adapters.credit_fills
 import agents.admit
+import agents.cache
 import agents.grants
 import models.admission
 import models.answers
@@ -268,6 +270,28 @@ def end_what_was_never_asked_to_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(services.reconciler, "given_up", models.provider_work.given_up)
 
 
+def cache_the_earliest_change_of_a_batch(patch: pytest.MonkeyPatch) -> None:
+    digest = agents.cache.digest
+    patch.setattr(agents.cache, "digest", lambda records, now_ms: digest(records[:1], now_ms))
+
+
+def never_move_the_cache(patch: pytest.MonkeyPatch) -> None:
+    async def project(self: Any, records: Any) -> list[Any]:
+        return []
+
+    patch.setattr(agents.cache.CacheProjector, "project", project)
+
+
+def fill_the_cache_with_what_is_not_so(patch: pytest.MonkeyPatch) -> None:
+    read = adapters.credit_fills.read_balances
+
+    async def read_balances(connection: Any, user_ids: Any) -> Any:
+        found = await read(connection, user_ids)
+        return {user: row._replace(balance=row.balance + 1) for user, row in found.items()}
+
+    patch.setattr(adapters.credit_fills, "read_balances", read_balances)
+
+
 FULFILMENT: list[Break] = [
     give_back_too_much,
     give_nothing_back,
@@ -279,6 +303,9 @@ FULFILMENT: list[Break] = [
     give_users_a_wrong_model,
     store_pictures_of_missing_outputs,
     end_what_was_never_asked_to_end,
+    cache_the_earliest_change_of_a_batch,
+    never_move_the_cache,
+    fill_the_cache_with_what_is_not_so,
 ]
 ADMISSION: list[Break] = [
     skip_the_fence,
