@@ -6,7 +6,9 @@ WORKERS ?= 2
 # What make mixture asks for, and the seed it draws everything from; empty for a new one.
 REQUESTS ?= 2000
 SEED ?=
-TARGETS := demo test mixture setup lint lock help
+# How many seeds make simulate runs, from 0 on.
+SEEDS ?= 100000
+TARGETS := demo test mixture simulate setup lint lock help
 
 .PHONY: $(TARGETS)
 .SILENT:
@@ -15,6 +17,7 @@ help:
 	echo "make demo    everything from a clean checkout to a running system; ARGS='--requests 40 --exit' for a short one"
 	echo "make test    everything that must pass; ARGS='tests/devstack -k port' for a part of the tests"
 	echo "make mixture everything that can go wrong at once, REQUESTS=2000 times; SEED=… for the same again"
+	echo "make simulate the whole path in memory, in virtual time, SEEDS=100000 times; ARGS='--seed 17' for one"
 	echo "make setup   the environment alone: .venv with the command darkroom in it"
 	echo "make lint    the checks of make test that run no code"
 	echo "make lock    write requirements.lock anew from pyproject.toml (needs uv)"
@@ -38,6 +41,9 @@ test: lint
 mixture: setup
 	MIXTURE_REQUESTS=$(REQUESTS) MIXTURE_SEED=$(SEED) exec $(BIN)/python -m pytest -q \
 		tests/services/test_mixture.py tests/faults/test_mixture.py -k mixture_of_all
+
+simulate: setup
+	exec $(BIN)/python -m simulation --seeds 0..$$(($(SEEDS) - 1)) $(ARGS)
 
 lock:
 	command -v uv >/dev/null || { echo "lock: uv is not there; pip install uv" >&2; exit 1; }

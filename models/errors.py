@@ -70,9 +70,16 @@ class OutputTooLarge(DarkroomError):
 
 
 class TopicMadeAnew(DarkroomError):
-    """A topic's records are not those that Postgres says were handled."""
+    """A topic's records are not those that Postgres says were handled.
+
+    `next_offset` is the one that follows what was handled, when the topic's end was held against it.
+    """
 
     code = "topic_made_anew"
+
+    def __init__(self, problem: str, next_offset: int | None = None) -> None:
+        super().__init__(problem)
+        self.next_offset = next_offset
 
 
 class ProviderError(DarkroomError):

@@ -125,17 +125,20 @@ class Delivery:
             progress = await read_progress(held, self.step.stream, partition)
             if end_offset < progress.next_offset:
                 raise self.made_anew(
-                    partition, f"ends at {end_offset} but {progress.next_offset} records of it were handled"
+                    partition,
+                    f"ends at {end_offset} but {progress.next_offset} records of it were handled",
+                    progress.next_offset,
                 )
             state = await self.step.load(held, partition, progress.clock_ms)
         log.info("partition opened", stream=self.step.stream, partition=partition, next_offset=progress.next_offset)
         return DeliverySession(self, partition, progress, state)
 
-    def made_anew(self, partition: int, seen: str) -> TopicMadeAnew:
+    def made_anew(self, partition: int, seen: str, next_offset: int | None = None) -> TopicMadeAnew:
         """The error that says what was seen and what to do."""
         return TopicMadeAnew(
             f"{self.step.topic}/{partition} {seen}: the topic was made anew. Restore it, or, if its old records are"
-            f" gone for good, delete the row ('{self.step.stream}', {partition}) from stream_progress and start again"
+            f" gone for good, delete the row ('{self.step.stream}', {partition}) from stream_progress and start again",
+            next_offset,
         )
 
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from models.errors import DarkroomError, Fenced, Unavailable
+from models.errors import DarkroomError, Fenced, TopicMadeAnew, Unavailable
 from models.outputs import Record
 from streams.metrics import LANES_FENCED
 
@@ -307,7 +307,7 @@ class Lanes:
                 self.fail(errors.exceptions[0])
 
     async def _open(self, lane: Lane, end_offset: int) -> None:
-        session = await lane.handler.open(lane.tp.partition, end_offset)
+        session = await self._opened(lane, end_offset)
         if not lane.open:
             return
         lane.begin(session)
@@ -315,6 +315,18 @@ class Lanes:
             lane.positioned = True
         else:
             self._seeks[lane.tp] = (lane, session.position)
+
+    async def _opened(self, lane: Lane, end_offset: int) -> LaneSession:
+        """The handler's session. An owner who has not left yet may have handled what came after the end was asked for:
+        a topic is made anew only if it also ends too early when asked again."""
+        assert self._consumer is not None
+        while True:
+            try:
+                return await lane.handler.open(lane.tp.partition, end_offset)
+            except TopicMadeAnew as error:
+                end_offset = (await self._consumer.end_offsets([lane.tp]))[lane.tp]
+                if error.next_offset is None or end_offset < error.next_offset:
+                    raise
 
     async def make_seeks(self, seek: Callable[[Mapping[TopicPartition, int]], Awaitable[set[TopicPartition]]]) -> None:
         """Carry out the seeks that are due; `seek` returns those it made. Only the fetching task calls this."""

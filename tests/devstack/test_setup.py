@@ -144,7 +144,8 @@ def test_an_unknown_target_is_one_line_that_lists_the_targets() -> None:
     done = _make("deploy")
     assert done.returncode == 2
     assert (
-        done.stderr.splitlines()[0] == "there is no target 'deploy'; there are: demo test mixture setup lint lock help"
+        done.stderr.splitlines()[0]
+        == "there is no target 'deploy'; there are: demo test mixture simulate setup lint lock help"
     )
     assert len([line for line in done.stderr.splitlines() if not line.startswith("make: ***")]) == 1
 
@@ -156,6 +157,7 @@ def test_make_alone_says_what_there_is() -> None:
         "demo",
         "test",
         "mixture",
+        "simulate",
         "setup",
         "lint",
         "lock",

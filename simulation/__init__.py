@@ -1,0 +1,1 @@
+"""The whole path on in-memory servers and a virtual clock, deterministic by seed, against an independent reference."""

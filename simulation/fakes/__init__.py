@@ -1,0 +1,1 @@
+"""In-memory Kafka and Postgres behind the protocols that the real ones are used by."""
