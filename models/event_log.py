@@ -43,7 +43,7 @@ class EventLog:
         """The record there has been read and is no event."""
         self.offsets[topic, partition] = offset + 1
 
-    def take(self, event: FollowedEvent) -> bool:
+    def add(self, event: FollowedEvent) -> bool:
         """An event has been read. Whether it is new; False for a copy, which is to be dropped."""
         self.offsets[event.topic, event.partition] = event.offset + 1
         if event.topic == REJECTED:

@@ -94,7 +94,7 @@ class EventHub:
             if event is None:
                 self.log.skip(topic, record.partition, record.offset)
                 continue
-            is_new = self.log.take(event)
+            is_new = self.log.add(event)
             for listener in tuple(self._waiting.get((event.user_id, event.request_id), ())):
                 listener(event)
             if is_new:

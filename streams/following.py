@@ -89,7 +89,7 @@ class Followers:
             self._followers.discard(follower)
 
     async def _in_order(self, follower: _Follower) -> AsyncIterator[Followed]:
-        with self._hub.listening(follower.wanted, follower.take):
+        with self._hub.listening(follower.wanted, follower.offer):
             # Between looking and listening nothing can come: there is no await.
             follower.begin()
             await follower.caught_up()
@@ -134,7 +134,7 @@ class _Follower:
         # The position may be of a process that has read further than this one.
         self._ahead = {place: offset for place, offset in self._place.items() if offset > self._until[place]}
 
-    def take(self, event: FollowedEvent) -> None:
+    def offer(self, event: FollowedEvent) -> None:
         """An event has come."""
         if self._ending is not None or event.offset < self._ahead.get((event.topic, event.partition), 0):
             return

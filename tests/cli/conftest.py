@@ -18,7 +18,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def clean_books(postgres_url: str, template_database: str) -> Iterator[str]:
     """The name of a database with clean books, to be used as a template only."""
-    name = f"clean_books_{os.getpid()}"
+    # The folders that use it each have one.
+    name = f"clean_books_{os.getpid()}_{next(_numbers)}"
     run_apart(_write(postgres_url, name, template_database))
     yield name
     run_apart(drop_database(postgres_url, name))

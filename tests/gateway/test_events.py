@@ -222,7 +222,7 @@ async def test_a_slow_client_is_dropped_with_a_reason(world: World, publish: Any
         # Nothing is sent while nothing may run in between: as a client does that takes nothing.
         for number in range(EVENTS_WAITING_MAX + 1):
             about = ("ada", f"r{number}", "maya.image", b"{}")
-            follower.take(FollowedEvent(REJECTED, 0, number, 0, f"e{number}", "/", *about))
+            follower.offer(FollowedEvent(REJECTED, 0, number, 0, f"e{number}", "/", *about))
         *_, bye = [event async for event in events]
     assert (bye.kind, bye.body["reason"]) == ("bye", "too_slow")
 
