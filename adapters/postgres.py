@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeAlias
 
 import asyncpg
@@ -18,6 +18,7 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 COMMAND_TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 5.0
 ACQUIRE_TIMEOUT_S = 20.0
+RELEASE_TIMEOUT_S = 1.0
 
 # The server went away, is starting or stopping, has no connection left, or chose us as a deadlock's victim:
 # everything was rolled back and may be tried again.
@@ -97,7 +98,9 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
         try:
             yield held
         finally:
-            await pool.release(held)
+            # A server that does not answer takes no cancellation either: its connection is cut, and nobody waits.
+            with suppress(TimeoutError):
+                await pool.release(held, timeout=RELEASE_TIMEOUT_S)
 
 
 @asynccontextmanager

@@ -81,7 +81,9 @@ def create_app(settings: Settings) -> FastAPI:
             await publisher.close()
             await close_pool(app.state.pool)
 
-    app = GuardedApp(settings, title="Darkroom", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = GuardedApp(
+        settings, title="Darkroom", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     signer = Signer(signing_key(settings.token_key, settings.home))
     app.state.tokens = TokenBook(lambda: live_tokens(app.state.pool), signer)
     app.state.webhook_door = WebhookDoor(settings.replicate_webhook_secret, FactPublisher(publisher, "gateway"))

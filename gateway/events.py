@@ -20,7 +20,7 @@ from sse_starlette.sse import EventSourceResponse
 from gateway.access import CallerOrTicket, StillGood
 from gateway.metrics import STREAMS_ENDED, STREAMS_OPEN
 from gateway.problems import Problem, problems
-from models.errors import DarkroomError
+from models.errors import DarkroomError, WrongUse
 from models.following import EventFilter, types_named
 from streams.event_hub import EventHub
 from streams.following import Followed, Followers, Gone
@@ -64,7 +64,10 @@ async def follow_events(
     position: Annotated[str | None, Query(description="The same as Last-Event-ID, for the first time.")] = None,
 ) -> EventSourceResponse:
     """`id` is the position to go on from, `event` the event's type, `data` the event as a CloudEvent in JSON."""
-    wanted = EventFilter(caller.reads_of(user or user_id), operation, types_named(type or ()))
+    if user is not None and user_id not in (None, user):
+        raise WrongUse("user: is given twice, and not the same")
+    user = user if user is not None else user_id
+    wanted = EventFilter(caller.reads_of(user), operation, types_named(type or ()))
     hub: EventHub = request.app.state.hub
     followers: Followers = request.app.state.followers
     if followers.count >= STREAMS_MAX:

@@ -15,11 +15,11 @@ from fastapi.responses import JSONResponse
 
 from gateway.access import Caller
 from gateway.bodies import read_json_object
-from gateway.problems import problems
+from gateway.problems import problems, unavailable
 from gateway.request_bodies import GRANT_BODY
 from gateway.requests import AWAY_S
 from gateway.schemas import GrantTaken
-from models.errors import WrongUse
+from models.errors import Unavailable, WrongUse
 from models.grants import read_grant
 from models.http_fields import idempotency_key_of
 from models.requests import Unreadable
@@ -46,9 +46,7 @@ async def grant_credits(
     """Answered once the grant is on Kafka; the balance follows as soon as it is booked."""
     caller.grants()
     body: dict[str, Any] = await read_json_object(request)
-    key = idempotency_key_of(idempotency_key)
-    given = body.get("grant_id") if key is None else key
-    grant_id = new_id("grant") if given is None else given
+    grant_id = _grant_id(idempotency_key_of(idempotency_key), body.get("grant_id"))
     user_id = body.get("user_id")
     wanted = {
         "grant_id": grant_id,
@@ -60,5 +58,19 @@ async def grant_credits(
     if isinstance(grant, Unreadable):
         raise WrongUse(grant.error)
     producer: Producer = request.app.state.producer
-    place = await producer.grant(grant, timeout_s=AWAY_S)
+    try:
+        place = await producer.grant(grant, timeout_s=AWAY_S)
+    except Unavailable:
+        # It may have arrived: sent again under another id it could be booked twice.
+        problem = unavailable("the event log is not available; send the same grant again under this id")
+        problem.extra["grant_id"] = grant.grant_id
+        raise problem from None
     return JSONResponse({**wanted, "partition": place.partition, "offset": place.offset}, 202)
+
+
+def _grant_id(key: str | None, in_body: object) -> object:
+    """The id that the client gave, or one made here if it gave none. Raises WrongUse: it gave two."""
+    if key is not None and in_body not in (None, key):
+        raise WrongUse("grant_id: must be the same as Idempotency-Key")
+    given = key if key is not None else in_body
+    return new_id("grant") if given is None else given

@@ -53,12 +53,14 @@ class KafkaProbe:
         return True
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_class=PlainTextResponse, summary="Whether the process is alive")
 async def healthz() -> str:
     """Always ok, if it answers at all."""
     return "ok\n"
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     response_class=PlainTextResponse,

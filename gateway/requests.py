@@ -95,8 +95,9 @@ def _asked(body: dict[str, Any], caller: Caller, idempotency_key: str | None) ->
     """The request that a body makes, in the caller's name. Raises Problem 422, Forbidden, WrongUse."""
     user_id = caller.acts_for(body.get("user_id"))
     key, in_body = idempotency_key_of(idempotency_key), body.get("request_id")
-    given = in_body if key is None else key
-    request_id = new_id("request") if given is None else given
+    # An empty id is a client's mistake: with an id made here, each of its retries would be charged.
+    request_id = next((given for given in (key, in_body) if given is not None), None)
+    request_id = new_id("request") if request_id is None else request_id
     if not is_id(request_id):
         raise _invalid([FieldError("request_id", "must be 1 to 128 of A-Z a-z 0-9 . _ : -")])
     if in_body not in (None, request_id):

@@ -70,6 +70,15 @@ class EventHub:
                 await self._read()
             except DarkroomError as error:
                 self._on_trouble(error)
+            except asyncio.CancelledError:
+                # With the broker away, aiokafka lets out the cancellation of its own tasks; only one asked of us ends.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                self._on_trouble(Unavailable("Kafka", "the driver gave up"))
+            except Exception as error:
+                # Whatever it is, a process that reads no more would leave everybody waiting without a word.
+                log.error("reading events broke", why=repr(error), exc_info=error)
             await asyncio.sleep(RETRY_S)
 
     async def _read(self) -> None:

@@ -19,6 +19,8 @@ EVENTS_WAITING_MAX = 1_000
 BYTES_WAITING_MAX = 4 << 20
 REPLAYS_MAX = 1
 REPLAYS_WAITING_MAX = 50
+REPLAY_IDLE_S = 5.0
+"""How long in all a follower may leave the one reader of old events waiting, while others wait for their turn."""
 READ_S = 1.0
 CATCH_UP_S = 5.0
 CATCH_UP_POLL_S = 0.05
@@ -97,8 +99,13 @@ class Followers:
                 self._replays += 1
                 try:
                     async with self._replaying:
+                        idle_s = 0.0
                         async for followed in follower.replayed():
+                            given_at = time.monotonic()
                             yield followed
+                            idle_s += time.monotonic() - given_at
+                            if idle_s > REPLAY_IDLE_S:
+                                raise TooSlow("old events were taken too slowly; go on from the last position")
                 finally:
                     self._replays -= 1
             else:

@@ -19,6 +19,7 @@ from models.topics import COMPLETED, REJECTED
 from streams.following import EVENTS_WAITING_MAX
 from streams.partitioning import partition_of
 from streams.publisher import Publisher
+from streams.reading import Reader
 from streams.settings import Settings
 from tests.faults.conftest import world
 from tests.faults.harness import World
@@ -163,6 +164,7 @@ async def test_who_may_not_follow_is_told(world: World) -> None:
         assert await status("ada", user="bob") == 403
         assert await status("dashboard", type="no.such") == 422
         assert await status("dashboard", position="nonsense") == 422
+        assert await status("dashboard", user="ada", user_id="bob") == 422
         async with client.stream("GET", "/v1/events", params={"ticket": "ticket-dashboard"}) as response:
             assert response.status_code == 200
 
@@ -225,6 +227,44 @@ async def test_a_slow_client_is_dropped_with_a_reason(world: World, publish: Any
             follower.offer(FollowedEvent(REJECTED, 0, number, 0, f"e{number}", "/", *about))
         *_, bye = [event async for event in events]
     assert (bye.kind, bye.body["reason"]) == ("bye", "too_slow")
+
+
+async def test_who_takes_old_events_slowly_makes_room_for_the_next(
+    world: World, publish: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.following.REPLAY_IDLE_S", -1.0)
+    async with copy_of_gateway(world.settings) as (url, app):
+        start = app.state.hub.position(None)
+        await publish(*(rejected("ada", number) for number in range(3)))
+        await eventually(lambda: app.state.hub.position(None) != start, WAIT_S, "nothing was read")
+        app.state.hub.log.kept_from = dict.fromkeys(app.state.hub.log.offsets, 1 << 62)
+        found, last = [], start
+        for _ in range(3):
+            async with following(url, last=last) as events:
+                event, bye = await take(events, 2)
+            assert (bye.kind, bye.body["reason"]) == ("bye", "too_slow")
+            found.append(event)
+            last = event.position
+    assert numbers(found) == ["r0", "r1", "r2"]
+
+
+async def test_reading_goes_on_after_whatever_the_driver_raises(
+    world: World, publish: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with copy_of_gateway(world.settings) as (url, _), following(url) as events:
+        read, broken = Reader.read, [asyncio.CancelledError(), ValueError("a bug")]
+
+        async def breaks(reader: Reader, timeout_s: float) -> Any:
+            if broken:
+                raise broken.pop()
+            return await read(reader, timeout_s)
+
+        monkeypatch.setattr(Reader, "read", breaks)
+        await publish(rejected("ada", 1))
+        assert numbers(await take(events, 1)) == ["r1"]
+        await eventually(lambda: not broken, WAIT_S, "nothing broke")
+        await publish(rejected("ada", 2))
+        assert numbers(await take(events, 1)) == ["r2"]
 
 
 async def test_a_gateway_that_ends_says_so_and_the_next_goes_on(world: World, publish: Any) -> None:

@@ -29,6 +29,9 @@ async def test_it_is_ready_while_kafka_answers(client: httpx.AsyncClient) -> Non
 
 async def test_it_is_alive_but_not_ready_while_kafka_is_away(offline: httpx.AsyncClient) -> None:
     assert (await offline.get("/healthz")).status_code == 200
+    # As some load balancers ask.
+    assert (await offline.head("/healthz")).status_code == 200
+    assert (await offline.head("/readyz")).status_code == 503
     response = await offline.get("/readyz")
     assert (response.status_code, response.json()["code"]) == (503, "unavailable")
 

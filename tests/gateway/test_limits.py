@@ -236,6 +236,8 @@ async def test_a_page_of_another_origin_may_call_only_when_it_is_named(offline_s
         refusal = await client.post("/v1/echo", headers={"origin": "https://app.example"})
         assert refusal.status_code == 401
         assert refusal.headers["access-control-allow-origin"] == "https://app.example"
+        exposed = refusal.headers["access-control-expose-headers"].split(", ")
+        assert {"retry-after", "ratelimit", "ratelimit-policy", "location"} <= set(exposed)
         answer = await client.options("/v1/echo", headers=asked | {"origin": "https://evil.example"})
         assert answer.status_code == 400
         assert "access-control-allow-origin" not in answer.headers

@@ -99,6 +99,7 @@ async def test_our_errors_have_their_codes_and_tell_no_internals(
         ("GET", "/v1/nothing", 404, "not_found"),
         ("GET", "/problems/no-such", 404, "not_found"),
         ("PUT", "/healthz", 405, "method_not_allowed"),
+        ("GET", "/v1/credits/", 404, "not_found"),
     ],
 )
 async def test_what_no_route_answers_is_a_problem_too(

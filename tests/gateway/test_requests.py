@@ -12,7 +12,7 @@ import pytest
 
 from gateway.app import create_app
 from models.access import Principal, Scope
-from models.topics import LIMITS, REQUESTED
+from models.topics import GRANTED, LIMITS, REQUESTED
 from streams.settings import load_settings
 from tests.faults.conftest import world
 from tests.faults.harness import World
@@ -106,6 +106,27 @@ async def test_refusals_say_what_to_do(world: World, door: httpx.AsyncClient) ->
     assert refused.json()["retry_after_s"] <= wait_s < refused.json()["retry_after_s"] + 1.001
     assert refused.headers["ratelimit-policy"] == '"maya.image";q=1;w=60'
     assert refused.headers["ratelimit"] == f'"maya.image";r=0;t={wait_s}'
+
+
+@pytest.mark.parametrize("key", ["", '""', "  "])
+async def test_an_empty_idempotency_key_is_refused_since_each_retry_would_be_charged(
+    world: World, door: httpx.AsyncClient, key: str
+) -> None:
+    answer = await post(door, key=key)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "request_id")
+    headers = {"authorization": "Bearer producer", "idempotency-key": key}
+    granted = await door.post("/v1/grants", json={"user_id": "ada", "amount": 7}, headers=headers)
+    assert (granted.status_code, granted.json()["code"]) == (422, "invalid")
+    assert (await world.read(REQUESTED), await world.read(GRANTED)) == ([], [])
+
+
+@pytest.mark.parametrize("grant_id", ["", 0, False, [], {}, "not an id", "g2"])
+async def test_a_grant_whose_id_is_no_id_or_not_the_keys_is_refused(
+    world: World, door: httpx.AsyncClient, grant_id: Any
+) -> None:
+    headers = {"authorization": "Bearer producer"} | ({"idempotency-key": "g1"} if grant_id == "g2" else {})
+    answer = await door.post("/v1/grants", json={"user_id": "ada", "amount": 7, "grant_id": grant_id}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), answer.text
 
 
 async def test_bad_content_is_refused_and_never_published(world: World, door: httpx.AsyncClient) -> None:
