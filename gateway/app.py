@@ -66,7 +66,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        reading = asyncio.create_task(hub.run(), name="read events")
+        running = {
+            asyncio.create_task(hub.run(), name="read events"),
+            asyncio.create_task(events.check_streams(followers), name="check streams"),
+        }
         # Connects nowhere yet: while Postgres is away, whoever needs it raises Unavailable, and pictures still go out.
         app.state.pool = await open_pool(database, size_max=pool_max, application="darkroom-gateway")
         app.state.credits = CreditReads.connect(cache, app.state.pool)
@@ -74,8 +77,9 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         finally:
             followers.close()
-            reading.cancel()
-            await asyncio.wait({reading}, timeout=CLOSE_S)
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=CLOSE_S)
             await app.state.credits.close()
             await producer.close()
             await publisher.close()

@@ -9,6 +9,7 @@ Fails:      a client that is too slow, or a process that ends, gets `event: bye`
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from streams.following import Followed, Followers, Gone
 
 STREAMS_MAX = 12_000
 HEARTBEAT_S = 15.0
+CHECK_S = 10.0
 SEND_TIMEOUT_S = 20.0
 RETRY_MS = 1_000
 POSITIONED_S = 2.5
@@ -73,17 +75,25 @@ async def follow_events(
     if followers.count >= STREAMS_MAX:
         raise Problem(503, "too_many_streams", "too many follow events here already", {"retry-after": "5"})
     await hub.positioned(POSITIONED_S)
+    access = StillGood(request.app.state.tokens, caller)
     try:
-        followed = followers.follow(wanted, last_event_id or position)
+        followed = followers.follow(wanted, last_event_id or position, access.check)
     except Gone as error:
         raise Problem(410, error.code, str(error)) from None
     return EventSourceResponse(
-        _stream(followed, StillGood(request.app.state.tokens, caller)),
+        _stream(followed, access),
         ping=HEARTBEAT_S,
         ping_message_factory=_heartbeat,
         send_timeout=SEND_TIMEOUT_S,
         sep="\n",
     )
+
+
+async def check_streams(followers: Followers) -> None:
+    """End streams whose token has ended although nothing comes on them, for ever."""
+    while True:
+        await asyncio.sleep(CHECK_S)
+        await followers.check()
 
 
 async def _stream(followed: AsyncIterator[Followed], access: StillGood) -> AsyncIterator[bytes]:

@@ -15,10 +15,10 @@ from gateway.parameters import RequestId, User
 from gateway.problems import AT_EVERY_DOOR, Problem, problems
 from gateway.schemas import Generation, Timeline
 from gateway.searching import Searches
-from models.generation_views import view_of_rejection, view_of_row
+from models.generation_views import view_of_asked, view_of_rejection, view_of_row
 from models.timeline import build
 from models.timeline_document import owner_in, scan_start_ms, timeline_document
-from models.topics import REJECTED
+from models.topics import REJECTED, REQUESTED
 
 router = APIRouter(tags=["generations"])
 
@@ -79,10 +79,12 @@ async def view_of(request: Request, user_id: str | None, request_id: str) -> dic
         if known is not None and known["type"] == REJECTED:
             return view_of_rejection(known)
         if known is not None:
-            # It was admitted after the first look.
+            # It may have been admitted after the first look.
             found = await _row_of(pool, user_id, request_id)
         if found is not None:
             return view_of_row(found)
+        if known is not None and known["type"] == REQUESTED:
+            return view_of_asked(known)
     searches: Searches = request.app.state.searches
     return await searches.view_of_undecided(request_id, user_id)
 

@@ -22,7 +22,7 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 ALLOWED_METHODS = ("GET", "POST", "DELETE")
 ALLOWED_HEADERS = ("authorization", "content-type", "idempotency-key", "prefer", "last-event-id", "traceparent")
-EXPOSED_HEADERS = ("retry-after", "location", "ratelimit", "ratelimit-policy", "age")
+EXPOSED_HEADERS = ("retry-after", "location", "ratelimit", "ratelimit-policy", "age", "preference-applied")
 PREFLIGHT_S = 600
 BURST = 2.0
 

@@ -30,6 +30,11 @@ RETRY_AFTER_S = 2
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
 _WITH_RETRY_AFTER = {"unavailable", "rate_limited", "too_many_requests", "too_many_streams", "undecided"}
 
+RATE_LIMIT_HEADERS = {
+    "RateLimit-Policy": {"schema": {"type": "string"}, "example": '"maya.image";q=30;w=60'},
+    "RateLimit": {"schema": {"type": "string"}, "example": '"maya.image";r=0;t=12'},
+}
+
 
 class Problem(Exception):
     """An answer that says no. `code` is stable; `detail` is one line for a person; `extra` goes into the document."""
@@ -83,6 +88,10 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
         described["content"][CONTENT_TYPE]["examples"][kind.code] = {"value": example}
         if kind.code in _WITH_RETRY_AFTER:
             described["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}}
+        if kind.code == "rate_limited":
+            described["headers"] |= RATE_LIMIT_HEADERS
+        if kind.status == 401:
+            described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     return by_status
 
 

@@ -47,7 +47,13 @@ router = APIRouter()
     summary="Ask for pictures, a video or a trained model",
     response_model=Decision,
     responses={
-        202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "Where to look from now on."}}},
+        202: {
+            "headers": {
+                "Location": {"schema": {"type": "string"}, "description": "Where to look from now on."},
+                "Preference-Applied": {"schema": {"type": "string"}, "example": "wait=10"},
+                "Retry-After": {"schema": {"type": "integer"}, "description": "In seconds, while undecided."},
+            }
+        },
         **problems(
             "bad_body",
             "unauthorized",
@@ -123,6 +129,8 @@ async def _decided(
     try:
         await hub.positioned(AWAY_S)
         async with hub.awaiting(asked.user_id, asked.request_id) as events:
+            # Before it is sent, so that an answer that comes at once is the latest.
+            hub.log.note_asked(asked.user_id, asked.request_id, asked.operation)
             place = await producer.request(asked, headers=headers, timeout_s=AWAY_S)
             return await _first_answer(events, asked, place, wait_s)
     except Unavailable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,8 @@ from streams.search import events_of_request
 from streams.settings import Settings
 
 SEARCH_TIMEOUT_S = 3.0
-SEARCHES_MAX = 2
+AT_ONCE_MAX = 2
+SEARCHES_MAX = 8
 TIMELINE_TIMEOUT_S = 8.0
 TIMELINES_MAX = 2
 LOOK_BACK_S = 3600
@@ -29,6 +31,8 @@ class Searches:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        # Others wait in a short queue: a search takes about half a second.
+        self._searching = asyncio.Semaphore(AT_ONCE_MAX)
         self._decisions = Places(SEARCHES_MAX, WHAT)
         self._timelines = Places(TIMELINES_MAX, WHAT)
 
@@ -66,10 +70,13 @@ class Searches:
         timeout_s: float,
         places: Places,
     ) -> tuple[list[Event], bool]:
-        search = events_of_request(
-            self._settings, request_id, user_id, since_ms=since_ms, timeout_s=timeout_s, topics=topics
-        )
-        return await in_time(search, places, timeout_s + GRACE_S, WHAT)
+        async def search() -> tuple[list[Event], bool]:
+            async with self._searching:
+                return await events_of_request(
+                    self._settings, request_id, user_id, since_ms=since_ms, timeout_s=timeout_s, topics=topics
+                )
+
+        return await in_time(search(), places, timeout_s + GRACE_S, WHAT)
 
 
 def _look_back_ms() -> int:

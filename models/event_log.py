@@ -16,6 +16,7 @@ EVENTS_MAX = 20_000
 BYTES_MAX = 32 << 20
 SEEN_MAX = 200_000
 REJECTIONS_MAX = 20_000
+ASKED_MAX = 20_000
 
 
 class EventLog:
@@ -29,6 +30,7 @@ class EventLog:
         self._events_max = events_max
         self._bytes_max = bytes_max
         self._seen: OrderedDict[str, None] = OrderedDict()
+        self._asked: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._rejections: OrderedDict[tuple[str, str], FollowedEvent] = OrderedDict()
 
     def begin(self, offsets: Offsets) -> None:
@@ -46,6 +48,7 @@ class EventLog:
     def add(self, event: FollowedEvent) -> bool:
         """An event has been read. Whether it is new; False for a copy, which is to be dropped."""
         self.offsets[event.topic, event.partition] = event.offset + 1
+        self._asked.pop((event.user_id, event.request_id), None)
         if event.topic == REJECTED:
             self._rejections[event.user_id, event.request_id] = event
             self._rejections.move_to_end((event.user_id, event.request_id))
@@ -74,6 +77,17 @@ class EventLog:
             offset = offsets.get((event.topic, event.partition))
             if offset is not None and event.offset >= offset and wanted.wants(event):
                 yield event
+
+    def note_asked(self, user_id: str, request_id: str, operation: str) -> None:
+        """A request was sent from here: until something is said of it, it is undecided, whatever was said before."""
+        self._rejections.pop((user_id, request_id), None)
+        self._asked[user_id, request_id] = operation
+        if len(self._asked) > ASKED_MAX:
+            self._asked.popitem(last=False)
+
+    def asked(self, user_id: str, request_id: str) -> str | None:
+        """The operation of a request that was sent from here and is undecided, if it is among the latest of all."""
+        return self._asked.get((user_id, request_id))
 
     def rejection(self, user_id: str, request_id: str) -> FollowedEvent | None:
         """The latest refusal of a request, if it is among the latest of all."""

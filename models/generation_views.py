@@ -30,6 +30,11 @@ def view_of_rejection(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, "state": REJECTED_STATE}
 
 
+def view_of_asked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A request that nobody has decided yet; `body` has its ids and its operation."""
+    return {**{name: body[name] for name in ("request_id", "user_id", "operation")}, "state": UNDECIDED_STATE}
+
+
 def view_of_events(events: Sequence[Event]) -> dict[str, Any] | None:
     """One user's request that has no row, by its events; None if there are none.
 

@@ -21,6 +21,7 @@ from models.errors import DarkroomError, Unavailable
 from models.event_log import EventLog
 from models.following import EventFilter, FollowedEvent, followed_event
 from models.positions import FOLLOWED, text_of
+from models.topics import REQUESTED
 from streams.partitioning import remembered_partition_of
 from streams.reading import Reader
 from streams.settings import Settings
@@ -158,9 +159,15 @@ class EventHub:
                 self._waiting.pop((user_id, request_id), None)
 
     def recent(self, user_id: str, request_id: str) -> dict[str, Any] | None:
-        """The body of a request's latest refusal with its `type`, if it is among the latest of all."""
+        """The latest about a request that has no row, with its `type`: the body of its refusal, or, for one that was
+        sent from here and is undecided, what it asked for. None if it is not among the latest of all."""
         event = self.log.rejection(user_id, request_id)
-        return None if event is None else {"type": event.topic, **event.body}
+        if event is not None:
+            return {"type": event.topic, **event.body}
+        operation = self.log.asked(user_id, request_id)
+        if operation is None:
+            return None
+        return {"type": REQUESTED, "user_id": user_id, "request_id": request_id, "operation": operation}
 
 
 def _log_trouble(error: DarkroomError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 from models.errors import DarkroomError, Unavailable
@@ -22,8 +22,12 @@ REPLAYS_WAITING_MAX = 50
 REPLAY_IDLE_S = 5.0
 """How long in all a follower may leave the one reader of old events waiting, while others wait for their turn."""
 READ_S = 1.0
+CHECKS_AT_ONCE = 100
 CATCH_UP_S = 5.0
 CATCH_UP_POLL_S = 0.05
+
+
+Check = Callable[[], Awaitable[None]]
 
 
 class Gone(DarkroomError):
@@ -66,18 +70,32 @@ class Followers:
         """How many follow now."""
         return len(self._followers)
 
+    async def check(self) -> None:
+        """Ask for each follower whether it still may follow; whoever may not is ended with what was raised."""
+        for number, follower in enumerate(tuple(self._followers)):
+            if number % CHECKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if follower.check is None:
+                continue
+            try:
+                await follower.check()
+            except DarkroomError as error:
+                follower.end(error)
+
     def close(self) -> None:
         """Tell every follower that this process ends."""
         for follower in self._followers:
             follower.end(Closing("the server stops; go on from the last position"))
 
-    def follow(self, wanted: EventFilter, position: str | None) -> AsyncIterator[Followed]:
+    def follow(self, wanted: EventFilter, position: str | None, check: Check | None = None) -> AsyncIterator[Followed]:
         """Everything wanted after a position, or from now on. What can be known to be wrong is raised here.
 
+        `check` raises a DarkroomError when the follower may not follow any more; see Followers.check.
         Raises WrongUse: the position is none of ours. Gone: it lies beyond what there is. Unavailable: too many read
         old events already. While iterating: Gone, TooSlow, Closing, Unavailable.
         """
         follower = _Follower(self._settings, self._hub, wanted, position)
+        follower.check = check
         if follower.is_old and self._replays >= REPLAYS_WAITING_MAX:
             raise Unavailable("Kafka", "too many are reading old events")
         return self._events(follower)
@@ -118,6 +136,7 @@ class Followers:
 class _Follower:
     def __init__(self, settings: Settings, hub: EventHub, wanted: EventFilter, position: str | None) -> None:
         self.wanted = wanted
+        self.check: Check | None = None
         self._settings = settings
         self._hub = hub
         self._partition = None if wanted.user_id is None else hub.partition_of(wanted.user_id)

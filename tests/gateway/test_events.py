@@ -6,12 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 import uvicorn
 
+from gateway.access import StillGood
 from gateway.app import create_app
 from models.following import FollowedEvent
 from models.outputs import EventStamp, Output
@@ -276,6 +278,19 @@ async def test_a_gateway_that_ends_says_so_and_the_next_goes_on(world: World, pu
     assert (bye.kind, bye.body["reason"]) == ("bye", "closing")
     await publish(rejected("ada", 2))
     async with copy_of_gateway(world.settings) as (url, _), following(url, last=event.position) as events:
+        assert numbers(await take(events, 1)) == ["r2"]
+
+
+async def test_an_idle_stream_ends_with_its_token(world: World, publish: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.events.CHECK_S", 0.1)
+    monkeypatch.setattr("gateway.events.StillGood", partial(StillGood, every_s=0.0))
+    async with copy_of_gateway(world.settings) as (url, app), following(url) as events, following(url, "ada") as own:
+        await publish(rejected("ada", 1))
+        assert [numbers(await take(stream, 1)) for stream in (events, own)] == [["r1"], ["r1"]]
+        app.state.tokens.revoked.add("t4")
+        (bye,) = await take(own, 1)
+        assert (bye.kind, bye.body["reason"]) == ("bye", "token_ended")
+        await publish(rejected("ada", 2))
         assert numbers(await take(events, 1)) == ["r2"]
 
 

@@ -31,13 +31,16 @@ PICTURE = {"operation": "maya.image", "prompt": "a boat at dawn"}
 
 
 class KnownTokens:
-    """A token is the name of a principal."""
+    """A token is the name of a principal; `revoked` are ids of those that are good no more."""
+
+    def __init__(self) -> None:
+        self.revoked: set[str] = set()
 
     async def principal_of(self, token: str) -> Principal | None:
         return PRINCIPALS.get(token)
 
     async def is_still_good(self, principal: Principal) -> bool:
-        return True
+        return principal.token_id not in self.revoked
 
     async def principal_of_ticket(self, ticket: str) -> Principal | None:
         return PRINCIPALS.get(ticket.removeprefix("ticket-"))
@@ -172,6 +175,10 @@ async def test_a_request_that_nobody_decides_is_undecided(world: World, door: ht
     answer = await post(door, key="r1", headers={"prefer": "wait=0", "traceparent": trace})
     assert (answer.status_code, answer.json()["state"]) == (202, "undecided")
     assert answer.headers["location"] == "/v1/generations/r1?user=ada"
+    # Whoever looks at the Location is told the same, without a search of the topics.
+    headers = {"authorization": "Bearer producer"}
+    looked = [await door.get(answer.headers["location"], headers=headers) for _ in range(30)]
+    assert {(view.status_code, view.json().get("state")) for view in looked} == {(200, "undecided")}
     (record,) = await world.read(REQUESTED)
     assert dict(record.headers)["traceparent"] == trace.encode()
     assert record.key == b"ada"
