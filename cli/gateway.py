@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
         from devstack.stack import running_settings
         from gateway.app import create_app
         from gateway.server import listen, serve
+        from streams.garbage import tame_garbage_collector
         from streams.logs import configure_logs
         from streams.settings import load_settings
 
@@ -23,6 +24,9 @@ def register(app: typer.Typer) -> None:
         settings = running_settings(load_settings())
         application = create_app(settings)
         listener = listen(settings.gateway, "DARKROOM_GATEWAY")
-        uvloop.run(
-            serve(application, listener, lambda url: typer.echo(f"ready {url}"), application.state.followers.close)
-        )
+
+        def ready(url: str) -> None:
+            tame_garbage_collector()
+            typer.echo(f"ready {url}")
+
+        uvloop.run(serve(application, listener, ready, application.state.followers.close))

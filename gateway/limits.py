@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.access import Tokens
+from gateway.access import COUNTED, Tokens
 from gateway.metrics import REFUSED
 from gateway.problems import Problem, problem_response
 from models.access import Principal
@@ -79,6 +79,8 @@ class RateLimit:
                 )
             else:
                 wait_s, who = self._known.take(principal.token_id, self._clock()), "with this token"
+                # The route need not look it up again.
+                scope[COUNTED] = principal
             if wait_s > 0:
                 headers = _CLOSE | {"retry-after": str(math.ceil(wait_s))}
                 problem = Problem(429, "too_many_requests", f"too many requests {who}", headers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 import structlog
 
 from streams.app import RoleApp
+from streams.garbage import tame_garbage_collector
 from streams.health import HealthServer
 from streams.lanes import Lanes
 from streams.metrics import LANE_BYTES, LANES_OPEN
@@ -83,7 +83,8 @@ async def run_worker(
     with the health server's address, when partitions have been assigned and positioned. `refreshes` bring measures up
     to date at a scrape; each bounds its own time and raises nothing.
     """
-    _tame_garbage_collector()
+    tame_garbage_collector()
+    sys.setswitchinterval(0.02)
     stopping = _Stopping()
     stop = stopping.asked
     loop = asyncio.get_running_loop()
@@ -118,15 +119,6 @@ async def run_worker(
     finally:
         await health.stop()
     return 1 if lanes.failure is not None else 0
-
-
-def _tame_garbage_collector() -> None:
-    """Batches make thousands of objects that die young without cycles; looking for cycles among them at Python's
-    default thresholds took a third of the admission worker's time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 50)
-    sys.setswitchinterval(0.02)
 
 
 async def _announce(lanes: Lanes, on_ready: Callable[[], None]) -> None:
