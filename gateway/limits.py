@@ -82,7 +82,8 @@ class RateLimit:
                 # The route need not look it up again.
                 scope[COUNTED] = principal
             if wait_s > 0:
-                headers = _CLOSE | {"retry-after": str(math.ceil(wait_s))}
+                # Another connection would cost more than another answer; only a body that nobody reads is cut off.
+                headers = (_CLOSE if _has_body(scope) else {}) | {"retry-after": str(math.ceil(wait_s))}
                 problem = Problem(429, "too_many_requests", f"too many requests {who}", headers)
                 return await _refuse(problem, scope, receive, send)
         return await self._app(scope, receive, send)
