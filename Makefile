@@ -1,8 +1,8 @@
 # `make` alone says what there is. Nothing is needed but make and Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-# Most tests wait for servers and processes; two at a time fill two cores. 0 runs them one by one.
-WORKERS ?= 2
+# Most tests wait for servers and processes; three at a time fill two cores. 0 runs them one by one.
+WORKERS ?= 3
 # What make mixture asks for, and the seed it draws everything from; empty for a new one.
 REQUESTS ?= 2000
 SEED ?=
