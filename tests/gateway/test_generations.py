@@ -14,7 +14,7 @@ from adapters.postgres import Pool
 from adapters.reads import read_generation
 from gateway import generation_reads, searching
 from gateway.bounds import Places, in_time, within
-from gateway.searching import SEARCHES_MAX, TIMELINES_MAX
+from gateway.searching import AT_ONCE_MAX, SEARCHES_MAX, TIMELINES_MAX
 from models.errors import Unavailable
 from models.timeline import Event
 from models.topics import ADMITTED, CANCEL_REQUESTED, REJECTED, REQUESTED
@@ -22,6 +22,7 @@ from streams.settings import Settings
 from tests.cli.events import admitted, completed, event, publish, rejected
 from tests.gateway.callers import ADA, BEN, DASHBOARD, PRODUCER, assert_problem, caller_of
 from tests.gateway.conftest import fact_of, records_of
+from tests.support.waiting import eventually
 
 AWAY = "127.0.0.1:9"
 
@@ -167,18 +168,23 @@ async def test_an_admission_that_the_hub_knows_is_looked_up_again(
 async def test_few_search_at_once_and_others_are_told_when_to_come_again(
     books_settings: Settings, monkeypatch: pytest.MonkeyPatch, suffix: str, places: int
 ) -> None:
-    begun, go_on = asyncio.Semaphore(0), asyncio.Event()
+    go_on = asyncio.Event()
+    searching_now: list[int] = []
 
     async def slow_search(*asked: object, **bounds: object) -> tuple[list[Event], bool]:
-        begun.release()
+        searching_now.append(1)
+        assert len(searching_now) <= AT_ONCE_MAX
         await go_on.wait()
+        searching_now.pop()
         return [], True
 
     monkeypatch.setattr(searching, "events_of_request", slow_search)
     async with caller_of(books_settings) as client:
         inside = [asyncio.create_task(client.get(path("never", suffix), headers=ADA)) for _ in range(places)]
-        for _ in inside:
-            await begun.acquire()
+        assert isinstance(client._transport, httpx.ASGITransport)
+        searches = client._transport.app.state.searches  # type: ignore[attr-defined]
+        taken = searches._timelines if suffix else searches._decisions
+        await eventually(lambda: taken._free == 0, 20, "not all places were taken")
         refused = await client.get(path("never", suffix), headers=ADA)
         assert_problem(refused, 503, "unavailable")
         assert int(refused.headers["retry-after"]) > 0
