@@ -55,13 +55,6 @@ def skip_the_fence(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(streams.delivery, "lock_progress", lock_progress)
 
 
-def look_at_the_fence_without_locking_it(patch: pytest.MonkeyPatch) -> None:
-    async def lock_progress(connection: Any, stream: str, partition: int) -> int:
-        return (await streams.delivery.read_progress(connection, stream, partition)).next_offset
-
-    patch.setattr(streams.delivery, "lock_progress", lock_progress)
-
-
 def forget_to_charge(patch: pytest.MonkeyPatch) -> None:
     write = agents.admit.write_admissions
 
@@ -309,7 +302,6 @@ FULFILMENT: list[Break] = [
 ]
 ADMISSION: list[Break] = [
     skip_the_fence,
-    look_at_the_fence_without_locking_it,
     forget_to_charge,
     decide_known_requests_again,
     admit_one_too_many,
