@@ -20,8 +20,9 @@ from sse_starlette.sse import EventSourceResponse
 
 from gateway.access import CallerOrTicket, StillGood
 from gateway.metrics import STREAMS_ENDED, STREAMS_OPEN
+from gateway.parameters import User
 from gateway.problems import Problem, problems
-from models.errors import DarkroomError, WrongUse
+from models.errors import DarkroomError
 from models.following import EventFilter, types_named
 from streams.event_hub import EventHub
 from streams.following import Followed, Followers, Gone
@@ -56,8 +57,7 @@ router = APIRouter()
 async def follow_events(
     request: Request,
     caller: CallerOrTicket,
-    user: Annotated[str | None, Query(description="Only of this user.")] = None,
-    user_id: Annotated[str | None, Query(description="The same as `user`.")] = None,
+    user: User,
     operation: Annotated[str | None, Query(max_length=64, description="Only of this operation.")] = None,
     type: Annotated[
         list[str] | None, Query(max_length=8, description="Only these, such as completed; again for more.")
@@ -66,9 +66,6 @@ async def follow_events(
     position: Annotated[str | None, Query(description="The same as Last-Event-ID, for the first time.")] = None,
 ) -> EventSourceResponse:
     """`id` is the position to go on from, `event` the event's type, `data` the event as a CloudEvent in JSON."""
-    if user is not None and user_id not in (None, user):
-        raise WrongUse("user: is given twice, and not the same")
-    user = user if user is not None else user_id
     wanted = EventFilter(caller.reads_of(user), operation, types_named(type or ()))
     hub: EventHub = request.app.state.hub
     followers: Followers = request.app.state.followers
